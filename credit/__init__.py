@@ -1,0 +1,1 @@
+"""The science: credit-assignment methods in PyTorch, knowing nothing of HTTP, queues or databases."""
