@@ -1,0 +1,213 @@
+"""The service from Python: a thin client over HTTP whose answers are the API's own JSON.
+
+with Client("http://127.0.0.1:8000") as lab:
+    job = lab.submit({"method": "dfa", "model": "mlp", "dataset": "fashion-mnist-mini", "controls": ["bp"]})
+    lab.wait(job["id"])
+    print(lab.results(job["id"])["test"]["accuracy"])
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+JSON = dict[str, Any]
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+LONGEST_WAIT = 60.0
+"""Seconds that one request may wait for a change; longer waits are several requests."""
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+
+class ApiError(Exception):
+    """The service answered with a problem (RFC 9457).
+
+    Attributes:
+        problem: the whole answer: ``status``, ``code``, ``title``, ``detail``, ``errors`` and what else it holds.
+    """
+
+    def __init__(self, problem: JSON) -> None:
+        self.problem = problem
+        self.status: int = problem["status"]
+        self.code: str = problem.get("code", "")
+        super().__init__(problem.get("detail") or problem.get("title") or f"status {self.status}")
+
+
+class Unreachable(Exception):  # noqa: N818  (the state of the service, as its user would say it)
+    """No service answers at the base URL."""
+
+
+class Client:
+    """One connection to a CreditLab service. Methods raise ApiError and Unreachable."""
+
+    def __init__(self, base_url: str = "http://127.0.0.1:8000", api_key: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # ---- jobs --------------------------------------------------------------------------------------------------------
+
+    def submit(self, spec: Mapping[str, Any]) -> JSON:
+        """Queue a job and, beside it, its controls."""
+        return self._json("POST", "/v1/jobs", json=dict(spec))
+
+    def get(self, job_id: str, *, wait: float | None = None) -> JSON:
+        """The job as it is; with `wait`, at its next change of status or after so many seconds (at most 60)."""
+        params, timeout = {}, TIMEOUT
+        if wait is not None:
+            params["wait"] = f"{wait:g}"
+            timeout = httpx.Timeout(wait + 30.0, connect=5.0)
+        return self._json("GET", f"/v1/jobs/{job_id}", params=params, timeout=timeout)
+
+    def list(self, *, limit: int | None = None, **filters: str | Sequence[str]) -> Iterator[JSON]:
+        """Jobs, newest first, page by page as they are asked for; `limit` ends the list early.
+
+        Filters are those of the API: status, method, model, dataset, label ("key:value"), created_after.
+        """
+        left, after = limit, None
+        while left is None or left > 0:
+            size = 100 if left is None else min(left, 100)
+            page = self._json("GET", "/v1/jobs", params={**filters, **_given(limit=size, after=after)})
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["next"]
+            left = None if left is None else left - len(page["data"])
+
+    def wait(self, job_id: str, timeout: float | None = None) -> JSON:
+        """The job once it has ended. Raises TimeoutError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = LONGEST_WAIT if deadline is None else max(0.0, min(LONGEST_WAIT, deadline - time.monotonic()))
+            job = self.get(job_id, wait=left)
+            if job["status"] in ENDED:
+                return job
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{job_id} is {job['status']} after {timeout:g} s")
+
+    def cancel(self, job_id: str) -> JSON:
+        return self._json("POST", f"/v1/jobs/{job_id}/cancel")
+
+    # ---- what a job said ---------------------------------------------------------------------------------------------
+
+    def metrics(
+        self,
+        job_id: str,
+        series: Sequence[str] = (),
+        *,
+        from_step: int | None = None,
+        to_step: int | None = None,
+        max_points: int | None = None,
+    ) -> JSON:
+        """Points [step, epoch, value] of the named series (of all, where none is named)."""
+        params = _given(series=",".join(series) or None, from_step=from_step, to_step=to_step, max_points=max_points)
+        return self._json("GET", f"/v1/jobs/{job_id}/metrics", params=params)
+
+    def alignment(self, job_id: str, metric: str = "delta_cosine", *, max_points: int | None = None) -> JSON:
+        """Layer × step matrix of one alignment metric."""
+        return self._json("GET", f"/v1/jobs/{job_id}/alignment", params=_given(metric=metric, max_points=max_points))
+
+    def results(self, job_id: str) -> JSON:
+        """What is known so far; final once the job has ended."""
+        return self._json("GET", f"/v1/jobs/{job_id}/results")
+
+    def events(self, job_id: str, after_seq: int = 0) -> Iterator[JSON]:
+        """The numbered log of the job, from the event after `after_seq` on."""
+        while True:
+            page = self._json("GET", f"/v1/jobs/{job_id}/events", params={"after_seq": after_seq})
+            for event in page["data"]:
+                after_seq = event["seq"]
+                yield event
+            if not page["has_more"]:
+                return
+
+    def artifacts(self, job_id: str) -> Sequence[JSON]:
+        """Name, size and sha256 of every file of the job."""
+        return self._data(f"/v1/jobs/{job_id}/artifacts")
+
+    def download(self, job_id: str, name: str, to: Path) -> Path:
+        """Write one artifact to the file or into the folder `to`. Raises ValueError where it arrives damaged."""
+        target = to / name if to.is_dir() else to
+        stated = {artifact["name"]: artifact["sha256"] for artifact in self.artifacts(job_id)}
+        digest = hashlib.sha256()
+        partial = target.with_name(target.name + ".part")
+        with self._answered("GET", f"/v1/jobs/{job_id}/artifacts/{name}") as answer, partial.open("wb") as file:
+            for chunk in answer.iter_bytes():
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != stated.get(name):
+            partial.unlink()
+            raise ValueError(f"{name} arrived damaged: its sha256 is not the one of the job's list")
+        return partial.replace(target)
+
+    # ---- the menu ----------------------------------------------------------------------------------------------------
+
+    def methods(self) -> Sequence[JSON]:
+        return self._data("/v1/methods")
+
+    def method(self, name: str) -> JSON:
+        """One method with the JSON Schema of its options."""
+        return self._json("GET", f"/v1/methods/{name}")
+
+    def models(self) -> Sequence[JSON]:
+        return self._data("/v1/models")
+
+    def datasets(self) -> Sequence[JSON]:
+        return self._data("/v1/datasets")
+
+    # ---- HTTP --------------------------------------------------------------------------------------------------------
+
+    def _data(self, path: str) -> Sequence[JSON]:
+        data: Sequence[JSON] = self._json("GET", path)["data"]
+        return data
+
+    def _json(self, method: str, path: str, **options: Any) -> JSON:
+        with self._answered(method, path, **options) as answer:
+            body: JSON = json.loads(answer.read())
+        return body
+
+    @contextmanager
+    def _answered(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """The good answer to a request, its body still to be read."""
+        try:
+            with self._http.stream(method, path, **options) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise ApiError(_problem(answer))
+                yield answer
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise Unreachable(f"no CreditLab service answers at {self.base_url} ({reason})") from error
+
+
+def _problem(answer: httpx.Response) -> JSON:
+    """The problem of an answer; made from its status where something else than the service answered."""
+    made: JSON = {"status": answer.status_code, "title": answer.reason_phrase, "code": ""}
+    if "json" not in answer.headers.get("Content-Type", ""):
+        return made
+    try:
+        told = answer.json()
+    except ValueError:
+        return made
+    return {**made, **told} if isinstance(told, dict) else made
+
+
+def _given(**params: Any) -> JSON:
+    return {name: value for name, value in params.items() if value is not None}
