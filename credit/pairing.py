@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Twin(NamedTuple):
-    """A control of a run; `results` is None until there are some, `job_id` is None where it trained without the service."""
+    """A control of a run; `results` is None until there are some, `job_id` is None outside the service."""
 
     method: str
     job_id: str | None
