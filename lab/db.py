@@ -1,0 +1,168 @@
+"""One database, SQLite or PostgreSQL; what differs between the two ends in this file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import sqlalchemy.exc
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from lab.errors import DatabaseUnavailable
+
+BUSY_MS = 10_000
+STATEMENT_MS = 30_000
+MIGRATION_LOCK = 0x637265646974  # any number of our own
+AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+
+
+class Tx(Session):
+    """One transaction: of a request, or of a batch of events."""
+
+
+class Database:
+    """The engine, and transactions on it.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://…``.
+        pool_size: connections kept open.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+        if parsed.get_backend_name() == "postgresql":
+            self.engine = postgresql(parsed.set(drivername="postgresql+psycopg"), pool_size)
+        elif parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+            self.engine = sqlite(parsed, pool_size)
+        else:
+            raise ValueError(
+                f"{parsed.get_backend_name()} is not a database this service knows: sqlite:///file or postgresql://"
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        """A transaction that only reads, from one snapshot on SQLite.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached or is too busy.
+        """
+        with self._transaction(self.engine) as tx:
+            yield tx
+
+    @contextmanager
+    def write(self) -> Iterator[Tx]:
+        """A transaction that writes: committed at the end of the block, rolled back by any exception.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached or is too busy; nothing was written.
+        """
+        with self._transaction(self.engine.execution_options(writes=True)) as tx:
+            yield tx
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Tx]:
+        try:
+            with Tx(engine, expire_on_commit=False) as tx, tx.begin():
+                yield tx
+        except AWAY as error:
+            raise DatabaseUnavailable from error
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def migrate(self) -> None:
+        """Bring the tables to this version. Everything happens in one transaction, and one process at a time does it.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        try:
+            with migrating(self.engine) as connection:
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except AWAY as error:
+            raise DatabaseUnavailable from error
+
+    def is_current(self) -> bool:
+        """Whether the tables are those of this version."""
+        head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+        with self.read() as tx:
+            return MigrationContext.configure(tx.connection()).get_current_revision() == head
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "lab:migrations")
+    return config
+
+
+@contextmanager
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """The transaction of a migration; it holds the only lock that another migration would need."""
+    with engine.execution_options(writes=True, migrates=True).connect() as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        yield connection
+
+
+def now(tx: Session) -> datetime:
+    """The time of the database. A SQLite file has no clock but the one of its host, where all its processes run."""
+    if tx.get_bind().dialect.name == "postgresql":
+        return cast("datetime", tx.scalar(select(func.clock_timestamp()))).astimezone(UTC)
+    return datetime.now(UTC)
+
+
+def sqlite(url: Any, pool_size: int) -> Engine:
+    engine = create_engine(url, pool_size=pool_size, max_overflow=10, pool_timeout=BUSY_MS / 1000)
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver starts no transactions of its own
+        for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("migrates"):  # a table that is rebuilt must not take the rows that point to it along
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        # A reader that turns writer would get SQLITE_BUSY at once; a writer from the start waits for its turn.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
+
+    @event.listens_for(engine, "checkin")
+    def checkin(connection: Any, _record: Any) -> None:
+        if connection is not None:
+            connection.execute("PRAGMA foreign_keys=ON")
+
+    return engine
+
+
+def postgresql(url: Any, pool_size: int) -> Engine:
+    limits = {"statement_timeout": STATEMENT_MS, "idle_in_transaction_session_timeout": STATEMENT_MS, "timezone": "UTC"}
+    options = " ".join(f"-c {name}={value}" for name, value in limits.items())
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=10,
+        pool_timeout=BUSY_MS / 1000,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "options": options},
+    )
+
+
+def ping(database: Database) -> None:
+    """Ask the database for anything at all.
+
+    Raises:
+        DatabaseUnavailable: it does not answer.
+    """
+    with database.read() as tx:
+        tx.execute(text("SELECT 1"))

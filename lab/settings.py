@@ -1,0 +1,97 @@
+"""The service's settings: ``CREDITLAB_*`` variables over an optional TOML file, as one frozen object."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from pydantic import AfterValidator, AliasChoices, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+def default_threads() -> int:
+    """CPU threads of a training process: half the machine, at most four."""
+    return max(1, min(4, (os.cpu_count() or 1) // 2))
+
+
+class Settings(BaseSettings):
+    """Where things are and how the service behaves. Environment variables win over the file."""
+
+    model_config = SettingsConfigDict(env_prefix="CREDITLAB_", extra="forbid", frozen=True, populate_by_name=True)
+
+    data_dir: AbsolutePath = Field(Path(".creditlab"), validate_default=True)
+    database_url: str = Field(default_factory=lambda data: f"sqlite:///{data['data_dir']}/creditlab.db")
+    broker_url: str | None = None
+    artifact_url: str = Field(default_factory=lambda data: str(data["data_dir"] / "artifacts"))
+    datasets_dir: AbsolutePath | None = None
+    auth: Literal["required", "off"] = "off"
+    api_url: str = "http://127.0.0.1:8000"
+    api_key: str | None = None
+    threads: int = Field(default_factory=default_threads, ge=1, le=256)
+    lease_seconds: float = Field(60, ge=1)
+    max_attempts: int = Field(2, ge=1)
+    given_secret_key: str | None = Field(
+        None, min_length=16, validation_alias=AliasChoices("CREDITLAB_SECRET_KEY", "secret_key")
+    )
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """Settings of this process, from its environment and the TOML file, if there is one."""
+        return cls()  # type: ignore[call-arg]  # the sources give every field
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        **sources: PydanticBaseSettingsSource,  # type: ignore[override]
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = Path(os.environ.get("CREDITLAB_CONFIG", "creditlab.toml"))
+        return sources["init_settings"], sources["env_settings"], TomlConfigSettingsSource(settings_cls, path)
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Folder of the artifacts; ``artifact_url`` is a path or a ``file://`` URL."""
+        url = urlsplit(self.artifact_url)
+        if url.scheme not in {"", "file"}:
+            message = f"CREDITLAB_ARTIFACT_URL: {url.scheme}:// is not supported; give a folder"
+            raise ValueError(message)
+        return Path(url2pathname(url.path)).absolute()
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of downloaded data sets."""
+        return self.data_dir / "datasets"
+
+    @property
+    def secret_key(self) -> str:
+        """Signs cursors; given, or made in the data folder at first need and readable by its owner alone."""
+        if self.given_secret_key:
+            return self.given_secret_key
+        path = self.data_dir / "secret_key"
+        if not path.exists():
+            make_secret(path)
+        return path.read_text()
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for child processes."""
+        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"given_secret_key"}, exclude_none=True)
+        variables = {f"CREDITLAB_{name.upper()}": str(value) for name, value in fields.items()}
+        return variables | ({"CREDITLAB_SECRET_KEY": self.given_secret_key} if self.given_secret_key else {})
+
+
+def make_secret(path: Path) -> None:
+    """Write a new secret, complete from the first moment it can be seen; of two makers the first one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft.touch(mode=0o600, exist_ok=False)
+    draft.write_text(secrets.token_urlsafe(48))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
