@@ -367,7 +367,9 @@ class Training(Spec):
 
     def __post_init__(self) -> None:
         kind, _, index = self.device.partition(":")
-        if self.device not in {"auto", "cpu", "cuda"} and not (kind == "cuda" and index.isascii() and index.isdigit() and len(index) < 4):
+        if self.device not in {"auto", "cpu", "cuda"} and not (
+            kind == "cuda" and index.isascii() and index.isdigit() and len(index) < 4
+        ):
             raise Incompatible("/device", f"{self.device!r} is not one of auto, cpu, cuda, cuda:N")
 
 
@@ -396,7 +398,9 @@ class Run(Spec):
     alignment: Alignment = field(default_factory=Alignment)
     controls: Annotated[tuple[Control, ...], MaxLen(2)] = ()
     """Twins trained beside the job: same seed, same initial weights, same order of samples."""
-    labels: Annotated[dict[Annotated[str, MinLen(1), MaxLen(64)], Annotated[str, MaxLen(256)]], MaxLen(32)] = field(default_factory=dict)
+    labels: Annotated[dict[Annotated[str, MinLen(1), MaxLen(64)], Annotated[str, MaxLen(256)]], MaxLen(32)] = field(
+        default_factory=dict
+    )
     max_runtime_seconds: Annotated[float, Gt(0), Le(31_536_000)] | None = None
     """Wall-clock limit of an attempt; null: none."""
     priority: Annotated[int, Ge(-100), Le(100)] = 0
@@ -408,6 +412,16 @@ class Run(Spec):
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)
         if self.training.drop_last and self.training.batch_size > train:
-            raise Incompatible("/training/batch_size", f"with drop_last, {train} training images make no batch of {self.training.batch_size}")
-        if getattr(self.model, "batch_norm", False) and not self.training.drop_last and train % self.training.batch_size == 1:
-            raise Incompatible("/training/batch_size", "batch norm cannot train on the last batch of one sample; set drop_last or another size")
+            raise Incompatible(
+                "/training/batch_size",
+                f"with drop_last, {train} training images make no batch of {self.training.batch_size}",
+            )
+        if (
+            getattr(self.model, "batch_norm", False)
+            and not self.training.drop_last
+            and train % self.training.batch_size == 1
+        ):
+            raise Incompatible(
+                "/training/batch_size",
+                "batch norm cannot train on the last batch of one sample; set drop_last or another size",
+            )

@@ -1,0 +1,138 @@
+"""How far a method's teaching signals point where backpropagation's do, per layer, on a fixed probe batch.
+
+Both are taken on the same weights, batch and masks, in evaluation mode (Launay et al., arXiv 1906.04554, whose angles
+these are; metrics A1 and A2 of the literature). A probe moves no weight, no buffer and no random state. What is
+undefined, such as the cosine of a zero gradient, is None, never 0 or 1.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from credit.events import LayerAlignment
+from credit.flow import Credit, backward, params
+from credit.nets.blocks import Net
+from credit.rule import Rule
+
+FLOOR = 1e-12
+"""A signal whose root mean square per entry and sample of the score s lies below this has no direction."""
+
+Taps = dict[nn.Module, Tensor]
+
+
+def measure(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> list[LayerAlignment]:
+    """One probe: x (N, …) inputs, y (N,) labels -> one entry per layer, in order."""
+    chain = rule.chain(net)
+    with _probing(net, chain, rule) as taps:
+        credit = rule.assign(net, x, y_N, taps)
+        signals, weights = _told(chain, credit, taps), _gradients(chain, credit)
+        truth = backward(net, x, y_N, rule.loss, taps)
+        true_signals, true_weights = _told(net, truth, taps), _gradients(net, truth)
+        outputs = dict(taps)
+    layers = []
+    for point in net.points:
+        mine = {path: signals[chain.get_submodule(path)] for path in (point.preactivation, point.output)}
+        true = {path: true_signals[net.get_submodule(path)] for path in (point.preactivation, point.output)}
+        weight = net.get_submodule(point.preactivation).get_parameter("weight")
+        cosine, angle, ratio = _compare(mine[point.output], true[point.output])
+        before, _, _ = _compare(mine[point.preactivation], true[point.preactivation])
+        update = cosines(_row(weights[weight]), _row(true_weights[weight])) if weight in weights else None
+        h = outputs[net.get_submodule(point.output)].detach()
+        layers.append(
+            LayerAlignment(
+                layer=point.layer,
+                delta_cosine=_mean(cosine),
+                delta_cosine_std=_deviation(cosine),
+                preactivation_cosine=_mean(before),
+                delta_angle=_mean(angle),
+                update_cosine=_mean(update),
+                norm_ratio=_mean(ratio),
+                activation_rms=_number(h.double().square().mean().sqrt()),
+            )
+        )
+    return layers
+
+
+@contextmanager
+def _probing(*modules: nn.Module) -> Iterator[Taps]:
+    """Evaluation mode for all, and taps that fill with the outputs of the measured modules of every forward pass."""
+    net, chain, _ = modules
+    assert isinstance(net, Net)
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    taps: Taps = {}
+    paths = {path for point in net.points for path in (point.preactivation, point.output)}
+    measured = {part.get_submodule(path) for part in (net, chain) for path in paths}
+
+    def keep(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        taps[module] = output
+
+    handles = [module.register_forward_hook(keep) for module in measured]
+    for module in modules:
+        module.eval()
+    try:
+        yield taps
+    finally:
+        for handle in handles:
+            handle.remove()
+        for part, training in modes:
+            part.training = training
+
+
+def _told(chain: nn.Sequential, credit: Credit, taps: Taps) -> dict[nn.Module, Tensor | None]:
+    """Signals by module; ``credit`` has them in module order."""
+    return dict(zip((module for module in chain.modules() if module in taps), credit.signals, strict=True))
+
+
+def _gradients(chain: nn.Sequential, credit: Credit) -> dict[Tensor, Tensor]:
+    """Gradients by parameter, of the blocks that were told anything."""
+    return {
+        parameter: gradient
+        for block, gradients in zip(chain, credit.blocks, strict=True)
+        if gradients is not None
+        for parameter, gradient in zip(params(block), gradients, strict=True)
+    }
+
+
+def _row(tensor: Tensor) -> Tensor:
+    return tensor.flatten()[None]
+
+
+def cosines(u_ND: Tensor, g_ND: Tensor) -> Tensor:
+    """(N,) cosine of each sample in float64; NaN where either side has no direction."""
+    u, g = u_ND.flatten(1).double(), g_ND.flatten(1).double()
+    norms = _norms(u), _norms(g)
+    return (u * g).sum(1) / (norms[0] * norms[1])
+
+
+def _norms(u_ND: Tensor) -> Tensor:
+    """(N,) norms; NaN where the signal, put on the scale of a per-sample score, has no direction."""
+    n, d = u_ND.shape
+    norms = u_ND.norm(dim=1)
+    return torch.where(norms * n / d**0.5 < FLOOR, torch.nan, norms)
+
+
+def _compare(u_ND: Tensor | None, g_ND: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Cosine, angle in degrees and ratio of norms ‖u‖/‖g‖ of each sample; None where nothing was told."""
+    if u_ND is None or g_ND is None:
+        return None, None, None
+    u, g = u_ND.flatten(1).double(), g_ND.flatten(1).double()
+    cosine = cosines(u, g)
+    return cosine, torch.rad2deg(torch.acos(cosine.clamp(-1, 1))), u.norm(dim=1) / _norms(g)
+
+
+def _number(value: Tensor) -> float | None:
+    return float(value) if torch.isfinite(value) else None
+
+
+def _mean(values: Tensor | None) -> float | None:
+    return None if values is None else _number(values.nanmean())
+
+
+def _deviation(values: Tensor | None) -> float | None:
+    """Standard deviation over the samples whose value is defined, with divisor n − 1."""
+    if values is None:
+        return None
+    defined = values[~values.isnan()]
+    return float(defined.std()) if defined.numel() > 1 else None

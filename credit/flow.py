@@ -1,0 +1,98 @@
+"""The three ways credit reaches a block, and nothing else.
+
+Every rule turns a batch into a gradient for each block of a net; they differ in the teaching signal that arrives at a
+block's output, and when. What happens inside a block (norm, weight, nonlinearity, pooling) is ordinary calculus on a
+graph of that block alone:
+
+    gradient of block k  =  (∂h_k/∂θ_k)ᵀ δ_k  =  grad(h_k, parameters of block k, δ_k)
+
+Shapes: N batch, C classes, D… shape of a block's output. Errors e are those of the mean loss: e = s/N for a score s.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import grad
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(z_NC, y_N) -> the batch's mean loss, a 0-d tensor."""
+Taps = Mapping[nn.Module, Tensor]
+"""The output of each tapped module in the current forward pass; filled by a probe's hooks (``credit.alignment``)."""
+NONE: Taps = {}
+
+Gradients = tuple[Tensor, ...]
+
+
+class Credit(NamedTuple):
+    """What a rule returns for a batch."""
+
+    loss: Tensor
+    """() what was minimised on this batch, detached."""
+    outputs: Tensor
+    """(N, C) what the net said, detached."""
+    blocks: Sequence[Gradients | None]
+    """[k] gradients of the parameters of block k, in their order; None: the block is not trained."""
+    own: Gradients = ()
+    """Gradients of the rule's own parameters (local heads, learned feedback)."""
+    signals: tuple[Tensor | None, ...] = ()
+    """dL/d(output) of every tapped module, as the rule told it, in module order; only in a probe."""
+
+
+def params(module: nn.Module) -> Gradients:
+    return tuple(module.parameters())
+
+
+def tapped(part: nn.Module, taps: Taps) -> Gradients:
+    return tuple(taps[module] for module in part.modules() if module in taps)
+
+
+def error(loss: Loss, z_NC: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and e = ∂L/∂z, on a graph of the loss alone."""
+    z_NC = z_NC.detach().requires_grad_()
+    with torch.enable_grad():
+        value = loss(z_NC, y_N)
+    return value.detach(), grad(value, z_NC)[0]
+
+
+def backward(net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, taps: Taps = NONE) -> Credit:
+    """One graph through every block; the error comes back the way the signal went."""
+    blocks, h = list(net), x
+    for block in blocks:
+        h = block(h)
+    value, e_NC = error(loss, h, y_N)
+    wanted = tuple(tensor for block in blocks for tensor in (*params(block), *tapped(block, taps)))
+    told = iter(grad(h, wanted, e_NC))
+    gradients: list[Gradients] = []
+    signals: list[Tensor] = []
+    for block in blocks:
+        gradients.append(tuple(next(told) for _ in params(block)))
+        signals += [next(told) for _ in tapped(block, taps)]
+    return Credit(value, h.detach(), gradients, signals=tuple(signals))
+
+
+Signal = Callable[[int, Tensor, Tensor], Tensor]
+"""(k, h_ND, e_NC) -> δ_ND: what hidden block k is told at its output."""
+
+
+def broadcast(
+    net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, signal: Signal, taps: Taps = NONE
+) -> Credit:
+    """One graph per block, cut between blocks; ``signal(k, h, e)`` says what block k is told, the last is told e."""
+    blocks, hs, h = list(net), [], x
+    for block in blocks:
+        h = block(h.detach())
+        hs.append(h)
+    value, e_NC = error(loss, h, y_N)
+    outputs = h.detach()
+    gradients: list[Gradients] = []
+    signals: list[Tensor] = []
+    for k, block in enumerate(blocks):
+        h, mine = hs.pop(0), params(block)
+        delta = e_NC if k == len(blocks) - 1 else signal(k, h.detach(), e_NC)
+        told = grad(h, (*mine, *tapped(block, taps)), delta.to(h.dtype))
+        gradients.append(told[: len(mine)])
+        signals += told[len(mine) :]
+        del h, delta, told  # the block's graph ends with this turn: its memory is free for the next
+    return Credit(value, outputs, gradients, signals=tuple(signals))

@@ -1,0 +1,134 @@
+"""Rule, the one base class of all methods, and how feedback matrices are drawn."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from credit.flow import NONE, Credit, Loss, Taps, params
+
+
+class Task(NamedTuple):
+    """What a rule may know of the run that it serves."""
+
+    loss: Loss
+    sample: Tensor
+    """(1, …) one input, by which a rule can learn the shapes of the blocks' outputs."""
+    generator: torch.Generator
+    """The rule's own random stream (CPU)."""
+    adaptive: bool
+    """The optimizer rescales each gradient (Adam and its kin)."""
+
+
+class Rule(nn.Module):
+    """A credit-assignment method: ``assign`` turns a batch into gradients and writes nothing.
+
+    State of a rule lives in buffers (fixed feedback, running correlations) and parameters (learned heads or feedback),
+    so devices, checkpoints and the optimizer know it. ``train()`` and ``eval()`` say whether that state may move.
+    """
+
+    def __init__(self, net: nn.Sequential, task: Task) -> None:
+        """A rule that keeps something per block overrides this and draws it here."""
+        super().__init__()
+        self.loss = task.loss
+        del net
+
+    def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
+        """The gradient of every block's parameters on a batch: x (N, …) inputs, y (N,) labels."""
+        raise NotImplementedError
+
+    def chain(self, net: nn.Sequential) -> nn.Sequential:
+        """The modules that ``assign`` walks: the net itself, or a mirror of it."""
+        return net
+
+    def learns(self, net: nn.Sequential) -> Iterable[nn.Parameter]:
+        """The parameters of the net that this rule trains; all others never change."""
+        return net.parameters()
+
+    def predict(self, net: nn.Sequential, x: Tensor) -> Tensor:
+        """(N, C) the scores of the classes, the greatest of which is the prediction."""
+        scores: Tensor = net(x)
+        return scores
+
+
+def hand_over(credit: Credit, net: nn.Sequential, rule: Rule) -> None:
+    """Give the optimizer its gradients; what was not told keeps None."""
+    for block, gradients in zip(net, credit.blocks, strict=True):
+        if gradients is not None:
+            for parameter, gradient in zip(params(block), gradients, strict=True):
+                parameter.grad = gradient
+    for parameter, gradient in zip(rule.parameters(), credit.own, strict=True):
+        parameter.grad = gradient
+
+
+@torch.no_grad()
+def output_shapes(net: nn.Sequential, sample: Tensor) -> list[torch.Size]:
+    """Shape of each block's output for one sample, batch dimension left out; no state of the net moves."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    shapes, h = [], sample
+    for block in net:
+        h = block(h)
+        shapes.append(h.shape[1:])
+    for module, training in modes:
+        module.training = training
+    return shapes
+
+
+def draw_broadcast(
+    shapes: Sequence[torch.Size],
+    classes: int,
+    generator: torch.Generator,
+    *,
+    kind: Literal["unified", "per_layer"],
+    distribution: Literal["gaussian", "uniform", "kaiming_uniform"],
+    normalize: bool,
+    gain: Literal["auto"] | float,
+    adaptive: bool,
+) -> list[Tensor]:
+    """Feedback B_k of shape (C, *shapes[k]) for each hidden block (Launay et al., arXiv 1906.04554; Nøkland 2016).
+
+    unified: B_k = F[:, :n_k]·scale_k for one F of C × max n_k, so layers of equal width share the same B.
+    """
+    sizes = [shape.numel() for shape in shapes]
+
+    def raw(columns: int) -> Tensor:
+        """(C, columns) of the distribution at unit scale: N(0, 1) or U(−1, 1)."""
+        if distribution == "gaussian":
+            return torch.randn(classes, columns, generator=generator)
+        return torch.rand(classes, columns, generator=generator) * 2 - 1
+
+    def scale(n: int) -> float:
+        factor = gain
+        if factor == "auto":
+            factor = math.sqrt(n) if adaptive and normalize and distribution == "gaussian" else 1.0
+        if normalize:
+            deviation = 1.0 if distribution == "gaussian" else 1 / math.sqrt(3)
+            return factor / (deviation * math.sqrt(classes * n))
+        own = {"gaussian": 1.0, "uniform": 1 / math.sqrt(n), "kaiming_uniform": math.sqrt(6 / n)}
+        return factor * own[distribution]
+
+    whole = raw(max(sizes)) if kind == "unified" and sizes else None
+    return [
+        ((raw(n) if whole is None else whole[:, :n]) * scale(n)).reshape(classes, *shape)
+        for n, shape in zip(sizes, shapes, strict=True)
+    ]
+
+
+def draw_like(
+    weight: Tensor,
+    generator: torch.Generator,
+    init: Literal["xavier_uniform", "kaiming_uniform", "uniform_fanout", "gaussian"],
+) -> Tensor:
+    """Feedback in the shape of a forward weight (n_out × n_in) for the feedback-alignment family."""
+    fan_out, fan_in = weight.shape
+    if init == "gaussian":
+        return torch.randn(weight.shape, generator=generator) / math.sqrt(fan_out)
+    bound = {
+        "xavier_uniform": math.sqrt(6 / (fan_in + fan_out)),
+        "kaiming_uniform": 1 / math.sqrt(fan_in),
+        "uniform_fanout": 1 / math.sqrt(fan_out),
+    }[init]
+    return (torch.rand(weight.shape, generator=generator) * 2 - 1) * bound
