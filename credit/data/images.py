@@ -1,0 +1,63 @@
+"""A whole data set in memory, and its copy on disk that loads at once."""
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from credit.data.download import replacing
+
+TENSORS = ("train_x", "train_y", "test_x", "test_y")
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """All images of a data set, in file order; N images of C channels, H×W pixels.
+
+    Attributes:
+        train_x: uint8 (N, C, H, W).
+        train_y: int64 (N,), the class of each.
+        test_x: uint8 (N, C, H, W).
+        test_y: int64 (N,).
+        sha256: of names, types, shapes and bytes of the four tensors.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    sha256: str
+
+
+def images(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Images:
+    """``Images`` of contiguous CPU tensors, hashed."""
+    tensors = (train_x, train_y, test_x, test_y)
+    digest = hashlib.sha256()
+    for name, tensor in zip(TENSORS, tensors, strict=True):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().data)
+    return Images(*tensors, sha256=digest.hexdigest())
+
+
+def remember(decoded: Images, path: Path, key: str) -> None:
+    """Write a decoded data set; ``key`` says what it was decoded from."""
+    tensors = {name: getattr(decoded, name) for name in TENSORS}
+    with suppress(OSError, SafetensorError), replacing(path) as part:  # a full disk only makes the next load slow
+        save_file(tensors, part, {"decoded_from": key, "sha256": decoded.sha256})
+
+
+def recall(path: Path, key: str) -> Images | None:
+    """The data set that ``remember`` wrote, or None if there is none, it came from something else or is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("decoded_from") != key:
+                return None
+            decoded = images(*(file.get_tensor(name) for name in TENSORS))
+    except (OSError, SafetensorError):
+        return None
+    return decoded if decoded.sha256 == metadata.get("sha256") else None
