@@ -1,0 +1,147 @@
+"""What happens to every request before and after its route: id, crash, HEAD, host, media type, size."""
+
+import ipaddress
+import logging
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import internal_error, problem
+from lab.errors import BodyTooLarge, LabError
+
+MAX_BODY_BYTES = 1 << 20
+WITH_BODY = {"POST", "PUT", "PATCH"}
+"""Methods whose body means something; others are answered as if they had none."""
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+log = logging.getLogger("creditlab.api")
+
+
+class Envelope:
+    """The outermost layer: every answer has a request id, every exception becomes a problem."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        wanted = Headers(scope=scope).get("x-request-id", "")
+        request_id = wanted if REQUEST_ID.fullmatch(wanted) else f"req_{secrets.token_hex(13)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def stamped(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, stamped)
+        except LabError as error:
+            if started:
+                raise
+            await problem(scope, error)(scope, receive, stamped)
+        except Exception:
+            log.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            await problem(scope, internal_error())(scope, receive, stamped)
+
+
+class Head:
+    """Answers HEAD as GET without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET", "head": True}, receive, without_body)
+
+
+class LoopbackOnly:
+    """Refuses every ``Host`` but loopback names: without keys, DNS rebinding would open the service to web pages."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            hosts = Headers(scope=scope).getlist("host")
+            if len(hosts) != 1 or not is_loopback(hostname(hosts[0])):
+                detail = "without keys the service answers to localhost and loopback addresses alone"
+                raise LabError(403, "bad_host", "The host is not served", detail)
+        await self.app(scope, receive, send)
+
+
+def hostname(host: str) -> str:
+    """The name in a ``Host`` header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host name means this machine whatever a name server says."""
+    name = name.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class JsonBodies:
+    """Bodies are JSON of at most 1 MiB, counted while they are read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in WITH_BODY:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        if length != "0" or "transfer-encoding" in headers:
+            refuse_media(headers)
+        if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+            raise BodyTooLarge(MAX_BODY_BYTES)
+        count = 0
+
+        async def counted() -> Message:
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b""))
+            if count > MAX_BODY_BYTES:
+                raise BodyTooLarge(MAX_BODY_BYTES)
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def refuse_media(headers: Headers) -> None:
+    """Raise unless the body is announced as plain JSON in UTF-8."""
+    essence, *parameters = (part.strip().lower() for part in headers.get("content-type", "").split(";"))
+    charsets = {part.partition("=")[2].strip('"') for part in parameters if part.startswith("charset=")}
+    encoding = headers.get("content-encoding", "identity").lower()
+    if essence != "application/json" or charsets - {"utf-8"} or encoding != "identity":
+        detail = "a body must come with Content-Type: application/json, in UTF-8 and without a content encoding"
+        raise LabError(415, "unsupported_media_type", "The body is not JSON", detail)

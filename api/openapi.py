@@ -1,0 +1,95 @@
+"""The OpenAPI document: the framework's, with the job spec from ``credit.spec`` and every error as a problem."""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.schemas import Problem
+from credit import spec
+from lab import specs
+
+SCHEMAS = "#/components/schemas/"
+EVERYWHERE = (403, 422, 500, 503)
+WITH_BODY = (400, 413, 415)
+BARE = {"method": spec.Method, "model": spec.Model, "dataset": spec.Dataset}
+SPEC_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": f"{SCHEMAS}JobCreate"},
+                "examples": {
+                    "three names": {"value": {"method": "dfa", "model": "mlp", "dataset": "fashion-mnist-mini"}},
+                    "with controls": {
+                        "value": {
+                            "method": {"name": "dfa", "feedback": {"kind": "unified"}},
+                            "model": {"name": "mlp", "hidden": [800, 800, 800]},
+                            "dataset": {"name": "fashion-mnist-mini", "train_samples": 4000},
+                            "training": {"epochs": 5, "seed": 0},
+                            "controls": ["bp", "shallow"],
+                        }
+                    },
+                },
+            }
+        },
+    }
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a route that may fail with these, besides what every route may."""
+    return {status: {"description": HTTPStatus(status).phrase} for status in statuses}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = made["components"]["schemas"]
+        for of_the_framework in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(of_the_framework, None)
+        schemas |= spec_schemas()
+        schemas["Problem"], schemas["Fault"] = problem_schemas()
+        for shown in ("Job", "Estimate"):
+            schemas[shown]["properties"]["spec"] = {"$ref": f"{SCHEMAS}Spec"}
+        for path in made["paths"].values():
+            for method, operation in path.items():
+                document_errors(method, operation)
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def document_errors(method: str, operation: dict[str, Any]) -> None:
+    """Every status from 400 up is a problem document."""
+    responses = operation["responses"]
+    for status in EVERYWHERE + (WITH_BODY if method == "post" else ()):
+        responses.setdefault(str(status), {})
+    for status, response in responses.items():
+        if int(status) >= HTTPStatus.BAD_REQUEST:
+            response["description"] = HTTPStatus(int(status)).phrase
+            response["content"] = {"application/problem+json": {"schema": {"$ref": f"{SCHEMAS}Problem"}}}
+
+
+def problem_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
+    schema = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
+    fault = schema.pop("$defs")["Fault"]
+    return schema, fault
+
+
+def spec_schemas() -> dict[str, Any]:
+    """``Spec`` as it is answered, ``JobCreate`` as it may be sent, and their parts, ``Spec…``."""
+    spec_schema = json.loads(json.dumps(specs.schema(spec.Run)).replace("#/$defs/", f"{SCHEMAS}Spec"))
+    parts = {f"Spec{name}": part for name, part in spec_schema.pop("$defs").items()}
+    shorthand = dict(spec_schema["properties"])
+    for name, union in BARE.items():
+        bare = {
+            "type": "string",
+            "enum": list(spec.menu(union)),
+            "description": "The name alone: everything else by default",
+        }
+        shorthand[name] = {"anyOf": [bare, shorthand[name]]}
+    create = {**spec_schema, "title": "JobCreate", "properties": shorthand}
+    return parts | {"Spec": {**spec_schema, "title": "Spec"}, "JobCreate": create}

@@ -1,0 +1,291 @@
+"""What the API answers, field by field: the models behind ``response_model`` and the OpenAPI document."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lab.states import State
+
+
+class Answer(BaseModel):
+    """Base of all answers; fields beyond the documented ones are passed on, clients ignore what they do not know."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+
+class Progress(Answer):
+    epoch: float
+    epochs: int
+    step: int
+    steps: int | None
+    fraction: float
+    eta_seconds: float | None
+
+
+class Failure(Answer):
+    code: str
+    message: str
+
+
+class Twin(Answer):
+    method: str
+    job_id: str
+
+
+class Job(Answer):
+    """A training job."""
+
+    id: str
+    object: Literal["job"]
+    name: str | None
+    status: State
+    status_reason: str | None
+    spec: dict[str, Any]
+    """Fully resolved: every default written out, the seed always present."""
+    progress: Progress
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: Failure | None
+    twins: list[Twin]
+    study_id: str | None
+    labels: dict[str, str]
+    links: dict[str, str]
+
+
+class JobPage(Answer):
+    """A page of jobs, newest first."""
+
+    object: Literal["list"]
+    data: list[Job]
+    has_more: bool
+    next: str | None
+    """Value of ``after`` for the next page."""
+
+
+class Warned(Answer):
+    pointer: str
+    code: str
+    detail: str
+
+
+class Estimate(Answer):
+    """What a job would be and cost; nothing is stored."""
+
+    object: Literal["estimate"]
+    spec: dict[str, Any]
+    parameters: int
+    flops_per_step: int
+    peak_memory_bytes: int | None
+    saved_activation_bytes: int | None
+    estimated_seconds: float | None
+    estimated_from: Literal["analytic", "measured"] | None
+    warnings: list[Warned]
+
+
+class Event(Answer):
+    seq: int
+    type: str
+    level: str
+    at: datetime
+    attempt: int | None
+    message: str
+    data: dict[str, Any] | None
+    key_id: str | None
+
+
+class EventPage(Answer):
+    """The log of a job, oldest first."""
+
+    object: Literal["list"]
+    data: list[Event]
+    has_more: bool
+    next: int | None
+    """Value of ``after_seq`` for the next page."""
+
+
+class Series(Answer):
+    name: str
+    layer: str | None
+    total_points: int
+    downsampled: bool
+    points: list[tuple[int, float, float | None]]
+    """``[step, epoch, value]``; an undefined value is null."""
+
+
+class Metrics(Answer):
+    series: list[Series]
+
+
+class Probe(Answer):
+    samples: int
+    split: str
+    sha256: str
+
+
+class Alignment(Answer):
+    """A metric as a matrix, layer × step."""
+
+    metric: str
+    definition: str
+    unit: str
+    probe: Probe | None
+    layers: list[str]
+    steps: list[int]
+    epochs: list[float]
+    values: list[list[float | None]]
+    std: list[list[float | None]] | None
+    total_points: int
+    downsampled: bool
+
+
+class Results(Answer):
+    """What is known so far; final once the job has ended."""
+
+    job_id: str
+    status: State
+    method: str
+    test: dict[str, Any] | None
+    train: dict[str, Any] | None
+    alignment: dict[str, Any] | None
+    cost: dict[str, Any] | None
+    pairing: dict[str, Any] | None
+    diagnoses: list[dict[str, Any]] | None
+    environment: dict[str, Any] | None
+
+
+class Artifact(Answer):
+    name: str
+    size: int
+    sha256: str
+    media_type: str
+    links: dict[str, str]
+
+
+class ArtifactList(Answer):
+    object: Literal["list"]
+    data: list[Artifact]
+    has_more: bool
+    next: str | None
+
+
+class Citation(Answer):
+    authors: str
+    title: str
+    year: int
+    venue: str
+    url: str
+
+
+class Method(Answer):
+    """A credit-assignment method: where it comes from, what it needs, what it trains, and its options."""
+
+    object: Literal["method"]
+    name: str
+    title: str
+    summary: str
+    equation: str
+    flow: Literal["backward", "broadcast", "local", "none"]
+    order: Literal["sequential", "parallel"]
+    state: str | None
+    needs: list[str]
+    citations: list[Citation]
+    models: list[str]
+    losses: list[str]
+    options: dict[str, Any]
+    """JSON Schema of ``method`` in a job spec."""
+
+
+class MethodList(Answer):
+    object: Literal["list"]
+    data: list[Method]
+    has_more: bool
+    next: str | None
+
+
+class Model(Answer):
+    object: Literal["model"]
+    name: str
+    summary: str
+    options: dict[str, Any]
+    """JSON Schema of ``model`` in a job spec."""
+
+
+class ModelList(Answer):
+    object: Literal["list"]
+    data: list[Model]
+    has_more: bool
+    next: str | None
+
+
+class Dataset(Answer):
+    object: Literal["dataset"]
+    name: str
+    title: str
+    summary: str
+    licence: str | None
+    """Null where its authors state none."""
+    citation: Citation
+    bundled: bool
+    """Comes with CreditLab; others are read from a folder or downloaded at first use."""
+    shape: list[int]
+    """Channels, height, width."""
+    classes: int
+    train_images: int
+    test_images: int
+    options: dict[str, Any]
+    """JSON Schema of ``dataset`` in a job spec."""
+
+
+class DatasetList(Answer):
+    object: Literal["list"]
+    data: list[Dataset]
+    has_more: bool
+    next: str | None
+
+
+class Alive(Answer):
+    status: Literal["alive"]
+
+
+class Check(Answer):
+    ok: bool
+    detail: str
+
+
+class Ready(Answer):
+    status: Literal["ready"]
+    checks: dict[str, Check]
+
+
+class Fault(Answer):
+    """One thing that is wrong: a place in the body, a query parameter or a header."""
+
+    pointer: str | None = None
+    """RFC 6901, as a URI fragment."""
+    parameter: str | None = None
+    header: str | None = None
+    detail: str
+    allowed: list[Any] | None = None
+
+
+class Problem(Answer):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    instance: str
+    errors: list[Fault] | None = None
+
+
+class ProblemType(Answer):
+    """What a kind of problem means."""
+
+    type: str
+    code: str
+    meaning: str
