@@ -58,10 +58,10 @@ class ArtifactNotFound(LabError):
 
 
 class WrongState(LabError):
-    """The job is in a state that does not allow the command."""
+    """The job is in a state that does not allow the command; ``allowed`` are the states that do."""
 
     def __init__(self, command: str, job_status: str, allowed: list[str]) -> None:
-        detail = f"cannot {command} a job that is {job_status}; it can be {', '.join(allowed)}"
+        detail = f"cannot {command} a job that is {job_status}, only one that is {', '.join(allowed)}"
         super().__init__(
             409, "wrong_state", "The job's state forbids this", detail, job_status=job_status, allowed=allowed
         )

@@ -44,10 +44,10 @@ class Settings(BaseSettings):
         return cls()  # type: ignore[call-arg]  # the sources give every field
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # type: ignore[override]  # the caller names its arguments
         cls,
         settings_cls: type[BaseSettings],
-        **sources: PydanticBaseSettingsSource,  # type: ignore[override]
+        **sources: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         path = Path(os.environ.get("CREDITLAB_CONFIG", "creditlab.toml"))
         return sources["init_settings"], sources["env_settings"], TomlConfigSettingsSource(settings_cls, path)

@@ -70,7 +70,7 @@ def from_dict(values: dict[str, Any]) -> spec.Run:
 
 
 def sha256(run: spec.Run) -> str:
-    """SHA-256 of the canonical JSON (RFC 8785) of the whole spec; integers from 2⁵³ on, which it cannot write, as text."""
+    """SHA-256 of the canonical JSON (RFC 8785) of the spec; integers from 2⁵³ on, which it cannot write, as text."""
     return sha256_of(rfc8785.dumps(canonical(asdict(run)))).hexdigest()
 
 

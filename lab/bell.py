@@ -1,0 +1,131 @@
+"""The bell: a Celery message says "there may be work in this queue" and nothing else. The database is the truth.
+
+A bell that is lost, doubled or late is harmless: whoever hears one claims a job by a guarded UPDATE, and the reconciler
+rings again for jobs that nobody claimed.
+"""
+
+import logging
+import threading
+import time
+from typing import Any
+
+import kombu.exceptions
+from celery import Celery
+from kombu.connection import Connection
+from redis.exceptions import RedisError
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from lab.db import Tx
+from lab.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TASK = "work"
+PING_SECONDS = 2.0
+QUICK = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "max_retries": 0, "interval_start": 0}
+AWAY = (kombu.exceptions.OperationalError, RedisError, OSError)
+
+app = Celery("creditlab")
+app.conf.update(
+    task_ignore_result=True,
+    result_backend=None,
+    task_acks_late=False,  # a running job has no unacknowledged message that could be delivered again
+    task_serializer="json",
+    accept_content=["json"],
+    task_default_queue="default",
+    worker_disable_prefetch=True,
+    worker_prefetch_multiplier=1,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "visibility_timeout": 3600,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "global_keyprefix": "creditlab:",
+    },
+)
+
+
+def configure(settings: Settings) -> None:
+    """Tell the bell which broker to use; once per process, before anything else here."""
+    app.conf.broker_url = settings.broker_url
+    if (settings.broker_url or "").startswith("filesystem://"):
+        folders = {name: str(settings.data_dir / "broker") for name in ("data_folder_in", "data_folder_out")}
+        app.conf.broker_transport_options = folders | {"control_folder": str(settings.data_dir / "broker-control")}
+    _pulse.forget()
+
+
+def ring_after_commit(tx: Session, queue: str) -> None:
+    """Ring for ``queue`` when the transaction has committed; a rollback forgets it."""
+    tx.info.setdefault("bells", {})[queue] = None
+
+
+@event.listens_for(Tx, "after_commit")
+def _ring(tx: Session) -> None:
+    for queue in tx.info.pop("bells", ()):
+        ring(queue)
+
+
+@event.listens_for(Tx, "after_rollback")
+def _forget(tx: Session) -> None:
+    tx.info.pop("bells", None)
+
+
+def ring(queue: str) -> None:
+    """Send the message, without retries. A failure is logged: the queued row is there, and somebody rings again."""
+    try:
+        with quick_connection() as connection:
+            app.send_task(TASK, kwargs={"queue": queue}, queue=queue, connection=connection, retry=False)
+    except AWAY as error:
+        log.warning("the bell of queue %s was not heard: %s", queue, error)
+
+
+def alive() -> bool:
+    """Whether the broker answered a ping at most two seconds ago; pings where that is not known."""
+    return _pulse.beats()
+
+
+def quick_connection() -> Connection:
+    """A connection that gives up after a second instead of waiting for the broker to come back.
+
+    Raises:
+        kombu.exceptions.OperationalError: no broker is configured.
+    """
+    if not app.conf.broker_url:
+        raise kombu.exceptions.OperationalError("no broker is configured")
+    options: dict[str, Any] = app.conf.broker_transport_options | QUICK
+    return Connection(app.conf.broker_url, connect_timeout=1, transport_options=options)
+
+
+class Pulse:
+    """The last ping and its answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at = float("-inf")
+        self._answer = False
+
+    def forget(self) -> None:
+        self._at = float("-inf")
+
+    def beats(self) -> bool:
+        with self._lock:
+            if time.monotonic() - self._at > PING_SECONDS:
+                self._answer = ping()
+                self._at = time.monotonic()
+            return self._answer
+
+
+_pulse = Pulse()
+
+
+def ping() -> bool:
+    try:
+        with quick_connection() as connection:
+            connection.ensure_connection(max_retries=0)
+    except AWAY:
+        return False
+    return True

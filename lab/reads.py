@@ -1,0 +1,255 @@
+"""What the API shows of a job: plain JSON values, read and never written here."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
+
+from credit.pairing import Twin, pairing
+from lab import cursors, series, tables
+from lab.errors import ArtifactNotFound
+from lab.jobs import get
+from lab.states import TERMINAL
+
+Page = dict[str, Any]
+
+METRICS = {
+    "delta_cosine": (
+        "cosine",
+        "cosine, per sample, of the method's teaching signal and the gradient of backpropagation at the block's output",
+    ),
+    "preactivation_cosine": ("cosine", "the same at the block's pre-activation"),
+    "delta_angle": ("degrees", "mean of the per-sample angles of the two signals at the block's output"),
+    "update_cosine": ("cosine", "cosine of the two weight gradients of the layer over the probe batch"),
+    "norm_ratio": ("ratio", "norm of the signal over the norm of the gradient of backpropagation, mean over the probe"),
+}
+"""Metrics of the alignment matrix: unit and definition."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which jobs a list shows: any of the statuses, all of the labels."""
+
+    status: tuple[str, ...] = ()
+    method: str | None = None
+    model: str | None = None
+    dataset: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    created_after: datetime | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values in a fixed order, for the cursor."""
+        values = asdict(self) | {"status": sorted(self.status), "labels": sorted(map(list, self.labels))}
+        return values | {"created_after": rfc3339(self.created_after)}
+
+    def conditions(self) -> Iterable[ColumnElement[bool]]:
+        if self.status:
+            yield tables.Job.status.in_(self.status)
+        for column in ("method", "model", "dataset"):
+            if (value := getattr(self, column)) is not None:
+                yield getattr(tables.Job, column) == value
+        for key, value in self.labels:
+            labelled = select(tables.Label.job_id).where(tables.Label.key == key, tables.Label.value == value)
+            yield tables.Job.id.in_(labelled)
+        if self.created_after is not None:
+            yield tables.Job.created_at > self.created_after
+
+
+def job_view(tx: Session, job_id: str) -> dict[str, Any]:
+    """The job as the contract shows it. Raises JobNotFound."""
+    return views(tx, [get(tx, job_id)])[0]
+
+
+def list_jobs(tx: Session, filters: Filters, limit: int, after: str | None, *, secret: str) -> Page:
+    """A page of jobs, newest first.
+
+    Args:
+        tx: the transaction to read in.
+        filters: applied before the page is cut.
+        limit: most jobs of the page.
+        after: the cursor of the page before.
+        secret: signs the cursors.
+
+    Raises:
+        BadCursor: ``after`` was not made by this service.
+        CursorMismatch: ``after`` belongs to other filters.
+    """
+    wanted = select(tables.Job).where(*filters.conditions()).order_by(tables.Job.id.desc()).limit(limit + 1)
+    if after is not None:
+        wanted = wanted.where(tables.Job.id < cursors.read(secret, after, filters.plain()))
+    rows = list(tx.scalars(wanted))
+    page, has_more = rows[:limit], len(rows) > limit
+    cursor = cursors.make(secret, page[-1].id, filters.plain()) if has_more else None
+    return {"object": "list", "data": views(tx, page), "has_more": has_more, "next": cursor}
+
+
+def views(tx: Session, jobs: list[tables.Job]) -> list[dict[str, Any]]:
+    """Jobs as the contract shows them; labels and twins of all of them are read at once."""
+    ids = [job.id for job in jobs]
+    labels: dict[str, dict[str, str]] = {job_id: {} for job_id in ids}
+    for label in tx.scalars(select(tables.Label).where(tables.Label.job_id.in_(ids)).order_by(tables.Label.key)):
+        labels[label.job_id][label.key] = label.value
+    twins: dict[str, list[dict[str, str]]] = {job_id: [] for job_id in ids}
+    for twin in tx.scalars(select(tables.Twin).where(tables.Twin.job_id.in_(ids)).order_by(tables.Twin.twin_id)):
+        twins[twin.job_id].append({"method": twin.method, "job_id": twin.twin_id})
+    return [view(job, labels[job.id], twins[job.id]) for job in jobs]
+
+
+def view(job: tables.Job, labels: dict[str, str], twins: list[dict[str, str]]) -> dict[str, Any]:
+    here = f"/v1/jobs/{job.id}"
+    parts = ("events", "metrics", "alignment", "results", "artifacts")
+    links = {"self": here} | {part: f"{here}/{part}" for part in parts}
+    if job.status not in TERMINAL:
+        links["cancel"] = f"{here}/cancel"
+    return {
+        "id": job.id,
+        "object": "job",
+        "name": job.name,
+        "status": job.status,
+        "status_reason": job.status_reason,
+        "spec": job.spec,
+        "progress": job.progress,
+        "attempt": job.attempt,
+        "created_at": rfc3339(job.created_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "error": job.error,
+        "twins": twins,
+        "study_id": None,
+        "labels": labels,
+        "links": links,
+    }
+
+
+def results(tx: Session, job_id: str) -> dict[str, Any]:
+    """What the job has measured so far, and how it compares with its twins. Raises JobNotFound."""
+    job = get(tx, job_id)
+    linked = tx.execute(
+        select(tables.Twin.method, tables.Job)
+        .join(tables.Job, tables.Job.id == tables.Twin.twin_id)
+        .where(tables.Twin.job_id == job_id)
+        .order_by(tables.Job.id)
+    )
+    twins = [Twin(method, twin.id, twin.results) for method, twin in linked]
+    measured = unmeasured() | (job.results or {})
+    return {
+        "job_id": job.id,
+        "status": job.status,
+        "method": job.method,
+        **measured,
+        "pairing": pairing(measured, twins),
+        "environment": measured["environment"] | {"spec_sha256": job.spec_sha256},
+    }
+
+
+def unmeasured() -> dict[str, Any]:
+    """The results of a run that has said nothing yet."""
+    return {
+        "test": None,
+        "train": None,
+        "alignment": {"probe": None, "layers": []},
+        "cost": None,
+        "pairing": {"init_sha256": None, "order_sha256": None},
+        "diagnoses": [],
+        "environment": {},
+    }
+
+
+def events(tx: Session, job_id: str, after_seq: int = 0, limit: int = 100) -> Page:
+    """The log of a job from ``after_seq`` on; ``next`` is the number to go on after. Raises JobNotFound."""
+    get(tx, job_id)
+    log = select(tables.Event).where(tables.Event.job_id == job_id, tables.Event.seq > after_seq)
+    rows = list(tx.scalars(log.order_by(tables.Event.seq).limit(limit + 1)))
+    page, has_more = rows[:limit], len(rows) > limit
+    return {
+        "object": "list",
+        "data": [event_view(row) for row in page],
+        "has_more": has_more,
+        "next": page[-1].seq if has_more else None,
+    }
+
+
+def event_view(row: tables.Event) -> dict[str, Any]:
+    shown = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "message", "data")}
+    return shown | {"at": rfc3339(row.at), "key_id": None}
+
+
+def artifacts(tx: Session, job_id: str) -> Page:
+    """The files of a job, by name. Raises JobNotFound."""
+    get(tx, job_id)
+    rows = tx.scalars(select(tables.Artifact).where(tables.Artifact.job_id == job_id).order_by(tables.Artifact.name))
+    data = [
+        {
+            "name": row.name,
+            "size": row.size,
+            "sha256": row.sha256,
+            "media_type": row.media_type,
+            "attempt": row.attempt,
+            "created_at": rfc3339(row.created_at),
+            "url": f"/v1/jobs/{job_id}/artifacts/{row.name}",
+        }
+        for row in rows
+    ]
+    return {"object": "list", "data": data, "has_more": False, "next": None}
+
+
+def artifact(tx: Session, job_id: str, name: str) -> tuple[Path, tables.Artifact]:
+    """A file's path below the artifact store, and its row. Raises JobNotFound, ArtifactNotFound."""
+    get(tx, job_id)
+    row = tx.get(tables.Artifact, (job_id, name))
+    if row is None:
+        raise ArtifactNotFound(job_id, name)
+    return Path(row.location), row
+
+
+def alignment(tx: Session, job_id: str, metric: str = "delta_cosine", max_points: int | None = None) -> dict[str, Any]:
+    """One alignment metric as a matrix, layer × probe; the columns are stored probes, at most ``max_points`` of them.
+
+    Raises:
+        JobNotFound: there is no such job.
+    """
+    job = get(tx, job_id)
+    unit, definition = METRICS[metric]
+    loaded = series.load(tx, job_id, [f"alignment/{metric}", f"alignment/{metric}_std"])
+    means = {layer: columns for (name, layer), columns in loaded.items() if name == f"alignment/{metric}"}
+    stds = [columns for (name, _), columns in loaded.items() if name == f"alignment/{metric}_std"]
+    steps, epochs, _ = next(iter(means.values()), (np.empty(0, series.STEP), np.empty(0), np.empty(0)))
+    keep = columns_to_keep([values for _, _, values in means.values()], len(steps), max_points)
+    return {
+        "metric": metric,
+        "definition": definition,
+        "unit": unit,
+        "probe": ((job.results or {}).get("alignment") or {}).get("probe"),
+        "layers": list(means),
+        "steps": steps[keep].tolist(),
+        "epochs": epochs[keep].tolist(),
+        "values": [series.nullable(values[keep]) for _, _, values in means.values()],
+        "std": [series.nullable(values[keep]) for _, _, values in stds] or None,
+        "total_points": len(steps),
+        "downsampled": len(keep) < len(steps),
+    }
+
+
+def columns_to_keep(rows: list[series.Floats], total: int, most: int | None) -> series.Ints:
+    """The columns of a matrix that keep the shape of each of its rows."""
+    if most is None or total <= most:
+        return np.arange(total)
+    kept = np.concatenate([series.downsample(row, max(1, most // len(rows))) for row in rows])
+    return np.unique(kept)[:most]
+
+
+def statuses(tx: Session, ids: Iterable[str]) -> dict[str, tuple[int, int, str]]:
+    """Version, status changes and status of jobs, in one query; ids without a job are missing."""
+    columns = (tables.Job.id, tables.Job.version, tables.Job.status_changes, tables.Job.status)
+    found = tx.execute(select(*columns).where(tables.Job.id.in_(list(ids))))
+    return {job_id: (version, changes, status) for job_id, version, changes, status in found}
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """A time as the API writes it: UTC with a Z, to the microsecond."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
