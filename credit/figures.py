@@ -66,6 +66,8 @@ LABEL_HEIGHT = 0.075
 """Of a label at the end of a line, as a part of the height of a panel."""
 MOST_LABELS = 12
 """Layers named at the end of their line; of more, an even choice."""
+MOST_BANDS = 6
+"""Layers whose deviations can be told apart."""
 
 
 class End(NamedTuple):
@@ -100,8 +102,9 @@ def curves(jobs: Sequence[Job]) -> Figure:
 
 def alignment(job: Job) -> Figure:
     """Cosine and angle between the method's signal and backpropagation's, per hidden layer, over the epochs."""
-    figure, (left, right) = _panels("Cosine to the BP gradient (mean ± std)", "Angle to the BP gradient")
     layers = hidden_layers(job["series"])
+    banded = len(layers) <= MOST_BANDS
+    figure, (left, right) = _panels(f"Cosine to the BP gradient{' (mean ± std)' * banded}", "Angle to the BP gradient")
     named = {layers[round(place)] for place in np.linspace(0, len(layers) - 1, min(len(layers), MOST_LABELS))}
     right.yaxis.set_major_locator(MultipleLocator(30))
     right.yaxis.set_major_formatter("{x:.0f}°")
@@ -110,12 +113,12 @@ def alignment(job: Job) -> Figure:
         for layer, color in zip(layers, depth_colors(len(layers)), strict=True):
             epochs, values = line_of(job["series"], f"alignment/{name}", layer)
             axes.plot(epochs, values, color=color, marker="o", markersize=4 if len(epochs) <= 40 else 0)
-            if axes is left:
+            if axes is left and banded:
                 _band(axes, job, layer, color)
             if layer in named:
                 ends += [End(value, text.format(layer, value), color) for value in _last(values)]
         low, high = axes.dataLim.intervaly if layers else (0.0, 0.0)
-        axes.set_ylim(*((min(-0.15, low), 1.0) if axes is left else (0.0, max(105.0, high + 5.0))))
+        axes.set_ylim(*((min(-0.15, low), 1.03) if axes is left else (0.0, max(105.0, high + 5.0))))
         _label_ends(axes, ends)
         unrelated, note = (0.0, "0: no relation") if axes is left else (90.0, "90°: no relation")
         axes.axhline(unrelated, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
