@@ -11,7 +11,6 @@ from typing import Any
 
 import kombu.exceptions
 from celery import Celery
-from kombu.connection import Connection
 from redis.exceptions import RedisError
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -88,7 +87,7 @@ def alive() -> bool:
     return _pulse.beats()
 
 
-def quick_connection() -> Connection:
+def quick_connection() -> Any:
     """A connection that gives up after a second instead of waiting for the broker to come back.
 
     Raises:
@@ -96,8 +95,7 @@ def quick_connection() -> Connection:
     """
     if not app.conf.broker_url:
         raise kombu.exceptions.OperationalError("no broker is configured")
-    options: dict[str, Any] = app.conf.broker_transport_options | QUICK
-    return Connection(app.conf.broker_url, connect_timeout=1, transport_options=options)
+    return app.connection_for_write(connect_timeout=1, transport_options=QUICK)
 
 
 class Pulse:
