@@ -5,13 +5,15 @@ these are; metrics A1 and A2 of the literature). A probe moves no weight, no buf
 undefined, such as the cosine of a zero gradient, is None, never 0 or 1.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from credit.events import LayerAlignment
+from credit import spec
+from credit.events import Aligned, LayerAlignment
 from credit.flow import Credit, backward, params
 from credit.nets.blocks import Net
 from credit.rule import Rule
@@ -20,6 +22,23 @@ FLOOR = 1e-12
 """A signal whose root mean square per entry and sample of the score s lies below this has no direction."""
 
 Taps = dict[nn.Module, Tensor]
+
+
+class Probe:
+    """A fixed batch, and when alignment is measured on it."""
+
+    def __init__(self, wanted: spec.Alignment, x: Tensor, y_N: Tensor) -> None:
+        self.every, self.x, self.y_N = wanted.every, x, y_N
+        digest = hashlib.sha256(x.cpu().numpy().tobytes() + y_N.cpu().numpy().tobytes())
+        self.description = {"samples": len(y_N), "split": wanted.split, "sha256": digest.hexdigest()}
+
+    def due(self, step: int, steps_per_epoch: int, steps: int) -> bool:
+        """After every epoch or every so many steps, and always at the end."""
+        period = self.every if isinstance(self.every, int) else steps_per_epoch
+        return step % period == 0 or step == steps
+
+    def take(self, net: Net, rule: Rule, step: int, epoch: float) -> Aligned:
+        return Aligned(step=step, epoch=epoch, layers=measure(net, rule, self.x, self.y_N))
 
 
 def measure(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> list[LayerAlignment]:

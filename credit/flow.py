@@ -49,8 +49,11 @@ def tapped(part: nn.Module, taps: Taps) -> Gradients:
 
 
 def error(loss: Loss, z_NC: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss and e = ∂L/∂z, on a graph of the loss alone."""
-    z_NC = z_NC.detach().requires_grad_()
+    """The loss and e = ∂L/∂z, on a graph of the loss alone, at single precision or better."""
+    z_NC = z_NC.detach()
+    if z_NC.element_size() < 4:
+        z_NC = z_NC.float()
+    z_NC.requires_grad_()
     with torch.enable_grad():
         value = loss(z_NC, y_N)
     return value.detach(), grad(value, z_NC)[0]
@@ -63,7 +66,7 @@ def backward(net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, taps:
         h = block(h)
     value, e_NC = error(loss, h, y_N)
     wanted = tuple(tensor for block in blocks for tensor in (*params(block), *tapped(block, taps)))
-    told = iter(grad(h, wanted, e_NC))
+    told = iter(grad(h, wanted, e_NC.to(h.dtype)))
     gradients: list[Gradients] = []
     signals: list[Tensor] = []
     for block in blocks:

@@ -4,19 +4,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _full(z_NC: Tensor) -> Tensor:
-    """Losses are taken at single precision or better, also where the net computes in half precision."""
-    return z_NC.float() if z_NC.element_size() < 4 else z_NC
-
-
 def cross_entropy(z_NC: Tensor, y_N: Tensor) -> Tensor:
     """Softmax and cross-entropy, mean over the batch; score s = softmax(z) − onehot(y)."""
-    return F.cross_entropy(_full(z_NC), y_N)
+    return F.cross_entropy(z_NC, y_N)
 
 
 def mse(z_NC: Tensor, y_N: Tensor) -> Tensor:
     """½‖z − onehot(y)‖², mean over the batch; score s = z − onehot(y)."""
-    z_NC = _full(z_NC)
     return 0.5 * (z_NC - F.one_hot(y_N, z_NC.shape[1]).to(z_NC.dtype)).square().sum(1).mean()
 
 

@@ -31,7 +31,7 @@ class _LiveBytes(TorchDispatchMode):
     """Bytes of the storages that operations made and that are still alive."""
 
     def __init__(self, known: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = Peak()
         self.seen = {tensor.untyped_storage()._cdata for tensor in known}  # noqa: SLF001  (a storage's identity)
 

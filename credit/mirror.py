@@ -5,7 +5,7 @@ net itself stays untouched, so that evaluation and the backpropagation reference
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,11 +37,11 @@ class MirrorLinear(nn.Module):
         self.weight, self.bias, self.B = linear.weight, linear.bias, B
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = _LinearThroughB.apply(h, self.weight, self.bias, self.B())
+        out: Tensor = _LinearThroughB.apply(h, self.weight, self.bias, self.B())  # type: ignore[no-untyped-call]
         return out
 
 
-def mirror(net: nn.Sequential, feedback: dict[str, Callable[[], Tensor]]) -> nn.Sequential:
+def mirror(net: nn.Sequential, feedback: Mapping[str, Callable[[], Tensor]]) -> nn.Sequential:
     """A twin of ``net`` sharing all parameters and buffers, with the linear layers named in ``feedback`` mirrored.
 
     Args:

@@ -21,11 +21,11 @@ NETS: dict[type[spec.Spec], Callable[..., list[Layer]]] = {
 def build_net(
     model: spec.Model, method: spec.Method, shape: tuple[int, ...], classes: int, generator: torch.Generator
 ) -> Net:
-    """The net of a model's spec on the CPU, initialised from ``generator`` and cut where the method wants it.; ``shape`` is that of one
-    input, (channels, height, width).
+    """The net of a model's spec on the CPU, initialised from ``generator`` and cut where the method wants it.
+
+    ``shape`` is that of one input: (channels, height, width).
     """
     options: dict[str, Any] = {key: value for key, value in asdict(model).items() if key != "name"}
-    layers = NETS[type(model)](
-        math.prod(shape), classes, generator, getattr(method, "forward_init", "default"), **options
-    )
+    init = getattr(method, "forward_init", "default")
+    layers = NETS[type(model)](math.prod(shape), classes, generator, init, **options)
     return assemble(layers, getattr(method, "inject", "layer_input"))

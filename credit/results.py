@@ -1,0 +1,112 @@
+"""The ledger of a run: what it has found so far, and the results JSON of the contract made from it."""
+
+import hashlib
+import platform
+import statistics
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from credit import __version__
+from credit.events import Aligned, Diagnosed, Evaluated
+from credit.meter import Cost
+from credit.setup import Setup
+from credit.tally import Interval
+
+
+class Ledger:
+    """Keeps what the results need of a run."""
+
+    def __init__(self, setup: Setup, probe: dict[str, Any] | None) -> None:
+        self.setup, self.probe = setup, probe
+        self.order = hashlib.sha256()
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.diagnoses: list[Diagnosed] = []
+        self.aligned: Aligned | None = None
+        self.cost = Cost()
+        self.epoch: list[Interval] = []
+        self.train_seconds = 0.0
+        self.step_seconds: list[float] = []
+
+    def visit(self, order: torch.Tensor) -> None:
+        """A new epoch begins, in this order of samples."""
+        self.order.update(order.numpy().tobytes())
+        self.epoch = []
+
+    def trained(self, interval: Interval) -> None:
+        self.epoch.append(interval)
+        self.train_seconds += interval.seconds
+        self.step_seconds.append(interval.seconds / len(interval.losses))
+
+    def aligned_to(self, event: Aligned) -> Aligned:
+        self.aligned = event
+        return event
+
+    def evaluated(self, event: Evaluated) -> Evaluated:
+        self.metrics[event.split] = {"accuracy": event.accuracy, "loss": event.loss}
+        return event
+
+    def results(self) -> dict[str, Any]:
+        """The science part of the contract's results; ``train`` is the mean over the steps of the last epoch."""
+        losses = [loss for interval in self.epoch for loss in interval.losses]
+        hits, samples = (sum(getattr(part, name) for part in self.epoch) for name in ("hits", "samples"))
+        return {
+            **self.metrics,
+            "train": {"accuracy": hits / samples, "loss": statistics.fmean(losses)},
+            "alignment": {"probe": self.probe, "layers": self._layers()},
+            "cost": self._costs(),
+            "pairing": {"init_sha256": self.setup.init_sha256, "order_sha256": self.order.hexdigest()},
+            "diagnoses": [asdict(diagnosis) for diagnosis in self.diagnoses],
+            "environment": environment(self.setup),
+        }
+
+    def _layers(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "layer": layer.layer,
+                "delta_cosine": {"mean": layer.delta_cosine, "std": layer.delta_cosine_std},
+                "preactivation_cosine": layer.preactivation_cosine,
+                "delta_angle_degrees": layer.delta_angle,
+                "update_cosine": layer.update_cosine,
+                "norm_ratio": layer.norm_ratio,
+                "activation_rms": layer.activation_rms,
+            }
+            for layer in (self.aligned.layers if self.aligned else ())
+        ]
+
+    def _costs(self) -> dict[str, Any]:
+        """Times are of training steps alone; the first interval holds the warm-up and stays out of the median."""
+        training, setup = self.setup.chosen.training, self.setup
+        per_epoch = len(setup.splits.train)
+        if training.drop_last:
+            per_epoch = setup.steps_per_epoch * training.batch_size
+        return {
+            "train_seconds": self.train_seconds,
+            "step_ms_median": 1000 * statistics.median(self.step_seconds[1:] or self.step_seconds),
+            "samples_per_second": per_epoch * training.epochs / self.train_seconds,
+            "peak_memory_bytes": sum(tensor.nbytes for tensor in setup.state()) + self.cost.peak_bytes,
+            "saved_activation_bytes": self.cost.saved_bytes,
+            "flops_per_step": self.cost.flops,
+            "parameters": parameters(setup),
+        }
+
+
+def parameters(setup: Setup) -> int:
+    """Trainable numbers of the net."""
+    return sum(parameter.numel() for parameter in setup.net.parameters())
+
+
+def environment(setup: Setup) -> dict[str, Any]:
+    """What the numbers depend on besides the spec."""
+    training = setup.chosen.training
+    return {
+        "creditlab": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else "cpu",
+        "threads": training.threads,
+        "seed": training.seed,
+        "dataset_sha256": setup.dataset_sha256,
+    }

@@ -1,0 +1,71 @@
+"""What the training steps of an interval came to: losses, hits and time, gathered on the device and read at once."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from credit.flow import Credit
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The steps between two readings."""
+
+    losses: list[float]
+    """Of each step."""
+    hits: int
+    samples: int
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        return statistics.fmean(self.losses)
+
+    @property
+    def accuracy(self) -> float:
+        return self.hits / self.samples
+
+    @property
+    def first_bad(self) -> int | None:
+        """The first step of the interval whose loss is not finite."""
+        return next((k for k, loss in enumerate(self.losses) if not abs(loss) < float("inf")), None)
+
+
+class Tally:
+    """Adds up steps without a synchronisation; ``read`` is the only one.
+
+    Args:
+        size: the most steps between two readings.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.losses = torch.zeros(size, dtype=torch.float64, device=device)
+        self.hits = torch.zeros((), dtype=torch.int64, device=device)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin an interval, and its clock."""
+        self.steps, self.samples, self.started = 0, 0, time.perf_counter()
+        self.hits.zero_()
+
+    def add(self, credit: Credit, y_N: Tensor) -> None:
+        self.losses[self.steps].copy_(credit.loss)
+        self.hits += (credit.outputs.argmax(1) == y_N).sum()
+        self.steps += 1
+        self.samples += len(y_N)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The clock does not count the body."""
+        began = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - began
+
+    def read(self) -> Interval:
+        *losses, hits = torch.cat((self.losses[: self.steps], self.hits.double()[None])).tolist()
+        return Interval(losses, int(hits), self.samples, time.perf_counter() - self.started)
