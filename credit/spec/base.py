@@ -1,0 +1,57 @@
+"""What every part of a spec is made of: ranges, strictness, and unions told apart by name."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, get_args
+
+from annotated_types import Ge, Gt, Le, Lt
+
+MAX_SEED = 2**63 - 1
+
+Seed = Annotated[int, Ge(0), Le(MAX_SEED)]
+Positive = Annotated[float, Gt(0), Le(1e6)]
+Rate = Annotated[float, Gt(0), Le(100)]
+Probability = Annotated[float, Ge(0), Lt(1)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Width = Annotated[int, Ge(1), Le(65_536)]
+Count = Annotated[int, Ge(1), Le(10_000_000)]
+
+
+class Incompatible(ValueError):  # noqa: N818  (it names what the parts are, not that an error happened)
+    """Parts of a spec that are right alone and wrong together.
+
+    Attributes:
+        pointer: JSON pointer (RFC 6901, without ``#``) of the field to change.
+    """
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Base of every part of a spec: strict types, no unknown fields, no NaN."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "strict": True,
+        "allow_inf_nan": False,
+        "use_attribute_docstrings": True,
+    }
+
+
+class ByName:
+    """Marks a union of specs that are told apart by their ``name``.
+
+    Speaks pydantic's protocol without importing it, so that the JSON layer reports an unknown name once, with the
+    names there are, instead of one error per member of the union.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
+        choices = {member.name: handler.generate_schema(member) for member in get_args(source)}
+        return {"type": "tagged-union", "discriminator": "name", "choices": choices}
+
+
+def menu(union: Any) -> dict[str, type[Spec]]:
+    """The members of a ``ByName`` union by name: ``menu(Method)["dfa"] is DFA``."""
+    return {member.name: member for member in get_args(get_args(union)[0])}

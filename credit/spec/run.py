@@ -1,0 +1,96 @@
+"""A whole job: what to train, how, on what, and beside which controls."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+
+from credit.spec.base import Incompatible, Seed, Spec
+from credit.spec.datasets import Dataset
+from credit.spec.methods import Method
+from credit.spec.models import Model
+from credit.spec.optimizers import Adam, Optimizer
+
+Loss = Literal["cross_entropy", "mse"]
+Control = Literal["bp", "shallow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Spec):
+    """How long, in what portions, on what and from which seed."""
+
+    epochs: Annotated[int, Ge(1), Le(100_000)] = 5
+    batch_size: Annotated[int, Ge(1), Le(65_536)] = 128
+    drop_last: bool = False
+    """Leave out the last, smaller batch of an epoch."""
+    seed: Seed | None = None
+    """Initial weights, feedback, order of samples and dropout masks all follow from it; null: drawn at submission."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: Annotated[int, Ge(1), Le(256)] | None = None
+    """CPU threads of the training process (sums are split by thread, so it belongs to the numbers); null: the
+    service's setting."""
+    log_every: Annotated[int, Ge(1), Le(1_000_000)] = 10
+    """Steps per point of train/loss and train/accuracy, each the mean over those steps."""
+
+    def __post_init__(self) -> None:
+        kind, _, index = self.device.partition(":")
+        if self.device not in {"auto", "cpu", "cuda"} and not (
+            kind == "cuda" and index.isascii() and index.isdigit() and len(index) < 4
+        ):
+            raise Incompatible("/device", f"{self.device!r} is not one of auto, cpu, cuda, cuda:N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment(Spec):
+    """When the method's signals are compared with backpropagation's, and on how many samples."""
+
+    every: Literal["epoch", "never"] | Annotated[int, Ge(1), Le(10_000_000)] = "epoch"
+    """epoch: before the first step and after every epoch; a number: every so many steps; never."""
+    samples: Annotated[int, Ge(1), Le(65_536)] = 512
+    """Size of the probe, the first images of the split (fewer where the split is smaller)."""
+    split: Literal["test", "train"] = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Spec):
+    """A whole job: what to train, how, on what, and beside which controls."""
+
+    method: Method
+    model: Model
+    dataset: Dataset
+    name: Annotated[str, MaxLen(200)] | None = None
+    loss: Loss = "cross_entropy"
+    optimizer: Optimizer = field(default_factory=Adam)
+    training: Training = field(default_factory=Training)
+    alignment: Alignment = field(default_factory=Alignment)
+    controls: Annotated[tuple[Control, ...], MaxLen(2)] = ()
+    """Twins trained beside the job: same seed, same initial weights, same order of samples."""
+    labels: Annotated[dict[Annotated[str, MinLen(1), MaxLen(64)], Annotated[str, MaxLen(256)]], MaxLen(32)] = field(
+        default_factory=dict
+    )
+    max_runtime_seconds: Annotated[float, Gt(0), Le(31_536_000)] | None = None
+    """Wall-clock limit of an attempt; null: none."""
+    priority: Annotated[int, Ge(-100), Le(100)] = 0
+    """Higher runs first."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.controls)) < len(self.controls):
+            raise Incompatible("/controls", "each control may be named once")
+        train = self.dataset.train_samples or self.dataset.train_images
+        train -= round(train * self.dataset.validation_fraction)
+        if self.training.drop_last and self.training.batch_size > train:
+            raise Incompatible(
+                "/training/batch_size",
+                f"with drop_last, {train} training images make no batch of {self.training.batch_size}",
+            )
+        if (
+            getattr(self.model, "batch_norm", False)
+            and not self.training.drop_last
+            and train % self.training.batch_size == 1
+        ):
+            raise Incompatible(
+                "/training/batch_size",
+                "batch norm cannot train on the last batch of one sample; set drop_last or another size",
+            )
