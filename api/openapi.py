@@ -82,7 +82,7 @@ def problem_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
 def spec_schemas() -> dict[str, Any]:
     """``Spec`` as it is answered, ``JobCreate`` as it may be sent, and their parts, ``Spec…``."""
     spec_schema = json.loads(json.dumps(specs.schema(spec.Run)).replace("#/$defs/", f"{SCHEMAS}Spec"))
-    parts = {f"Spec{name}": part for name, part in spec_schema.pop("$defs").items()}
+    parts = {f"Spec{name}": with_name(part) for name, part in spec_schema.pop("$defs").items()}
     shorthand = dict(spec_schema["properties"])
     for name, union in BARE.items():
         bare = {
@@ -93,3 +93,10 @@ def spec_schemas() -> dict[str, Any]:
         shorthand[name] = {"anyOf": [bare, shorthand[name]]}
     create = {**spec_schema, "title": "JobCreate", "properties": shorthand}
     return parts | {"Spec": {**spec_schema, "title": "Spec"}, "JobCreate": create}
+
+
+def with_name(part: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a part that is told by its name, which therefore has to be given."""
+    if "const" not in part["properties"].get("name", {}):
+        return part
+    return {**part, "required": ["name", *part.get("required", [])]}

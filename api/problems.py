@@ -106,10 +106,10 @@ async def refused_by_router(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(request.scope, NotFound(f"there is nothing at {shorten(request.url.path)}"), headers)
+        return problem(request.scope, NotFound(f"there is nothing at {shorten(request.scope['path'])}"), headers)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = methods_at(request)
-        detail = f"{shorten(request.url.path)} takes {', '.join(allowed)}, not {shorten(request.method)}"
+        detail = f"{shorten(request.scope['path'])} takes {', '.join(allowed)}, not {shorten(request.method)}"
         refusal = LabError(405, "method_not_allowed", "The method is not allowed here", detail)
         return problem(request.scope, refusal, headers | {"Allow": ", ".join(allowed)})
     phrase = HTTPStatus(error.status_code).phrase

@@ -161,7 +161,9 @@ class Artifact(Answer):
     size: int
     sha256: str
     media_type: str
-    links: dict[str, str]
+    attempt: int
+    created_at: datetime
+    url: str
 
 
 class ArtifactList(Answer):

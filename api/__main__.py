@@ -1,0 +1,72 @@
+"""``python -m api``: the API's process."""
+
+import argparse
+import logging
+import socket
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from api.app import create_app
+from api.middleware import is_loopback
+from api.stream import Watcher
+from lab.settings import Settings
+
+GRACE_SECONDS = 5
+BAD_USAGE = 2
+
+
+class Server(uvicorn.Server):
+    """Answers those who wait for a change before it waits for their requests to end."""
+
+    def __init__(self, config: uvicorn.Config, watcher: Watcher) -> None:
+        super().__init__(config)
+        self.watcher = watcher
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.watcher.close()
+        await super().shutdown(sockets)
+
+
+class NoHealthChecks(logging.Filter):
+    """Keeps the questions of a load balancer out of the access log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and {"/livez", "/readyz"} & set(record.args))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to stop; the exit status of the process."""
+    parser = argparse.ArgumentParser(prog="python -m api", description="CreditLab's HTTP API")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    chosen = parser.parse_args(arguments)
+    if not is_loopback(chosen.host):
+        return refuse(f"--host {chosen.host}: without keys (CREDITLAB_AUTH=off) only loopback addresses are served")
+    try:
+        app = create_app(Settings.load())
+    except (ValidationError, ValueError) as error:
+        return refuse(str(error))
+    config = uvicorn.Config(
+        app,
+        chosen.host,
+        chosen.port,
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    logging.getLogger("uvicorn.access").addFilter(NoHealthChecks())
+    server = Server(config, app.state.watcher)
+    server.run()
+    return 0 if server.started else 1
+
+
+def refuse(reason: str) -> int:
+    sys.stderr.write(f"python -m api: {reason}\n")
+    return BAD_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

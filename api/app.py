@@ -1,0 +1,76 @@
+"""The application: routes, middleware, error handlers, and what runs beside the requests."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from api import openapi
+from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
+from api.problems import refused_by_router, refused_by_validation
+from api.routes import catalog, jobs, ops, series
+from api.stream import Watcher
+from lab import bell
+from lab.db import Database
+from lab.reconciler import Reconciler
+from lab.settings import Settings
+
+POOL_SIZE = 10
+DESCRIPTION = (
+    "Trains networks by direct feedback alignment and its relatives, beside their backprop twins, "
+    "and measures how well they align. Errors are problem documents (RFC 9457)."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API as an ASGI application; its database has to be migrated already.
+
+    Raises:
+        ValueError: keys are required, which this version does not have.
+    """
+    if settings.auth != "off":
+        raise ValueError("CREDITLAB_AUTH=required: this version has no keys yet; it serves loopback addresses alone")
+    app = FastAPI(
+        title="CreditLab",
+        version=version("creditlab"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(Envelope), Middleware(Head), Middleware(LoopbackOnly), Middleware(JsonBodies)],
+        exception_handlers={
+            HTTPException: refused_by_router,
+            RequestValidationError: refused_by_validation,
+        },
+    )
+    app.state.settings = settings
+    app.state.database = Database(settings.database_url, pool_size=POOL_SIZE)
+    app.state.watcher = Watcher(app.state.database)
+    for routes in (jobs, series, catalog, ops):
+        app.include_router(routes.router)
+    app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Beside the requests: one watcher for all that wait, and the reconciler's thread."""
+    database, settings = app.state.database, app.state.settings
+    bell.configure(settings)
+    watching = asyncio.create_task(app.state.watcher.run())
+    reconciler = Reconciler(database, max_attempts=settings.max_attempts)
+    reconciler.start()
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await run_in_threadpool(reconciler.stop)
+        database.dispose()

@@ -1,0 +1,154 @@
+"""Jobs: submit, list, look at, wait for, cancel, delete."""
+
+import math
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.deps import COMMAND, STRICT, Body, Db, Moment, Names, PageOf, SettingsOf, Wait, WatcherOf, seconds
+from api.etags import Position, is_known, known_changes, not_modified, position_of, stamp, tag_of
+from api.openapi import SPEC_BODY, problems
+from api.problems import InvalidParameter, shorten
+from api.schemas import Estimate, Job, JobPage
+from api.stream import is_news
+from credit import estimate, spec
+from lab import bell, jobs, reads, specs
+from lab.db import Database
+from lab.errors import BrokerUnavailable
+from lab.reads import Filters
+from lab.states import State
+
+POLL_SECONDS = 2
+
+router = APIRouter(tags=["jobs"], dependencies=STRICT)
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    response_model=Job,
+    responses={200: {"model": Estimate, "description": "Of a dry run"}},
+    openapi_extra=SPEC_BODY,
+)
+def create(
+    body: Body,
+    db: Db,
+    settings: SettingsOf,
+    response: Response,
+    dry_run: Annotated[bool, Query(description="Check and estimate; store nothing")] = False,  # noqa: FBT002
+) -> Any:
+    """Submit a job. Only `method`, `model` and `dataset` are required, and each may be given as its bare name."""
+    run = specs.resolve(specs.parse(body), threads=settings.threads)
+    if dry_run:
+        return Response(estimated(run).model_dump_json(), media_type="application/json")
+    if not bell.alive():
+        raise BrokerUnavailable
+    with db.write() as tx:
+        job_id = jobs.submit(tx, run).id
+        view = reads.job_view(tx, job_id)
+    response.headers.update({"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)})
+    return view
+
+
+def estimated(run: spec.Run) -> Estimate:
+    return Estimate(
+        object="estimate",
+        spec=specs.to_dict(run),
+        parameters=estimate.parameters(run),
+        flops_per_step=estimate.flops_per_step(run),
+        peak_memory_bytes=None,
+        saved_activation_bytes=None,
+        estimated_seconds=None,
+        estimated_from=None,
+        warnings=[],
+    )
+
+
+@router.get("/v1/jobs", response_model=JobPage, responses=problems(400))
+def list_jobs(
+    request: Request,
+    response: Response,
+    db: Db,
+    settings: SettingsOf,
+    page: PageOf,
+    status: Annotated[list[State], Query(description="Repeatable: any of these")] = [],  # noqa: B006
+    method: Annotated[str | None, Query(max_length=200)] = None,
+    model: Annotated[str | None, Query(max_length=200)] = None,
+    dataset: Annotated[str | None, Query(max_length=200)] = None,
+    study: Annotated[str | None, Query(max_length=200)] = None,
+    label: Annotated[Names, Query(description="key:value; repeatable: all of these")] = [],  # noqa: B006
+    created_after: Annotated[Moment | None, Query(description="RFC 3339, with its offset")] = None,
+) -> Any:
+    """Jobs, newest first. Filters apply before the page is cut."""
+    filters = Filters(
+        status=tuple(sorted(set(status))),
+        method=method,
+        model=model,
+        dataset=dataset,
+        study=study,
+        labels=tuple(sorted({pair_of(text) for text in label})),
+        created_after=created_after,
+    )
+    with db.read() as tx:
+        found = reads.list_jobs(tx, filters, page.limit, page.after, secret=settings.secret_key)
+    if found["next"]:
+        query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
+        response.headers["Link"] = f'</v1/jobs?{urlencode([*query, ("after", found["next"])])}>; rel="next"'
+    return found
+
+
+def pair_of(label: str) -> tuple[str, str]:
+    key, colon, value = label.partition(":")
+    if not key or not colon:
+        raise InvalidParameter([{"parameter": "label", "detail": f"{shorten(label)} is not key:value"}])
+    return key, value
+
+
+@router.get("/v1/jobs/{job_id}", response_model=Job, responses={304: {"description": "Not modified"}, **problems(404)})
+async def show(job_id: str, request: Request, response: Response, db: Db, watcher: WatcherOf, wait: Wait) -> Any:
+    """One job. With `wait`, answers at the next change of its status or at the limit, at once if it has ended."""
+    position = await run_in_threadpool(locate, db, job_id)
+    if wait:
+        response.headers["Preference-Applied"] = f"wait={seconds(wait)}"
+        seen = known_changes(request) or {position.status_changes}
+        if not is_news(position, seen):
+            await watcher.until_news(job_id, seen, wait, request)
+    return await run_in_threadpool(read, db, job_id, request, response)
+
+
+def locate(db: Database, job_id: str) -> Position:
+    with db.read() as tx:
+        return position_of(tx, job_id)
+
+
+def read(db: Database, job_id: str, request: Request, response: Response) -> Any:
+    """The job, or 304 if the client has this version of it."""
+    with db.read() as tx:
+        tag = tag_of(position_of(tx, job_id))
+        if is_known(request, tag):
+            return not_modified(tag, response.headers)
+        view = reads.job_view(tx, job_id)
+    stamp(response, tag)
+    if not view["finished_at"]:
+        eta = view["progress"]["eta_seconds"] or POLL_SECONDS
+        response.headers["Retry-After"] = str(max(1, min(60, math.ceil(eta))))
+    return view
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel", status_code=202, response_model=Job, responses=problems(404, 409), dependencies=COMMAND
+)
+def cancel(job_id: str, db: Db) -> Any:
+    """Cancel a job: a queued one at once, a running one within two seconds."""
+    with db.write() as tx:
+        jobs.cancel(tx, job_id)
+        return reads.job_view(tx, job_id)
+
+
+@router.delete("/v1/jobs/{job_id}", status_code=204, response_model=None, responses=problems(404, 409))
+def delete(job_id: str, db: Db) -> None:
+    """Delete a job that has ended, with everything it has left."""
+    with db.write() as tx:
+        jobs.delete(tx, job_id)

@@ -1,0 +1,126 @@
+"""A real API process in a thread: uvicorn on a free port, over SQLite and PostgreSQL, beside a real Valkey."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import func, select
+
+from api.__main__ import Server
+from api.app import create_app
+from creditlab.broker import EmbeddedBroker
+from lab import bell, jobs, tables
+from lab.db import Database
+from lab.settings import Settings
+from tests import factories
+from tests.conftest import _administer, _at
+
+DEADLINE_SECONDS = 20
+
+
+@dataclass
+class Service:
+    settings: Settings
+    app: FastAPI
+    server: Server
+    client: httpx.Client
+
+    @property
+    def database(self) -> Database:
+        database: Database = self.app.state.database
+        return database
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each table has; the reconciler's lease says nothing about requests."""
+        with self.database.read() as tx:
+            counted = tables.Base.metadata.sorted_tables
+            return {
+                table.name: tx.scalar(select(func.count()).select_from(table)) or 0
+                for table in counted
+                if table.name != "leases"
+            }
+
+    def submit(self, **fields: Any) -> str:
+        """The id of a new tiny job."""
+        answer = self.client.post("/v1/jobs", json=factories.TINY | fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def claim(self) -> jobs.Attempt:
+        with self.database.write() as tx:
+            attempt = jobs.claim(tx, "wrk_test", cuda=False)
+        assert attempt is not None
+        return attempt
+
+
+@contextmanager
+def serving(settings: Settings, add: Callable[[FastAPI], None] = lambda app: None) -> Iterator[Service]:
+    """The API on a free port. ``add`` may put further routes on it."""
+    app = create_app(settings)
+    add(app)
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", lifespan="on", timeout_graceful_shutdown=5)
+    server = Server(config, app.state.watcher)
+    thread = Thread(target=server.run)
+    thread.start()
+    eventually(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_SECONDS) as client:
+        yield Service(settings, app, server, client)
+    server.should_exit = True
+    thread.join()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    """The API over a fresh database; the test runs once for each kind."""
+    with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared(
+    request: pytest.FixtureRequest, broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """The API over a database of the module's own, for tests that store nothing; once for each kind."""
+    folder = tmp_path_factory.mktemp("shared")
+    if request.param == "sqlite":
+        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), folder / 'creditlab.db')}"
+    else:
+        server = request.getfixturevalue("postgresql_server")
+        name = folder.name.replace("-", "_")
+        _administer(server, f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue('migrated_postgresql')}")
+        url = _at(server, name)
+    settings = Settings(data_dir=folder / "data", database_url=url, broker_url=broker.url, threads=1)
+    settings.data_dir.mkdir()
+    bell.configure(settings)
+    with serving(settings) as running:
+        yield running
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The document of an answer that has to be this problem."""
+    document: dict[str, Any] = answer.json()
+    assert (answer.status_code, document["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert document["instance"] == f"urn:creditlab:request:{answer.headers['x-request-id']}"
+    assert "Traceback" not in answer.text
+    return document
