@@ -55,7 +55,7 @@ def report(jobs: Sequence[Job]) -> str:
         "<h2>Diagnoses</h2>" + diagnoses(own),
         "<h2>Cost</h2>" + cost_table(jobs),
         "<h2>Proof of the pairing</h2>" + pairing(jobs),
-        "<h2>Environment</h2>" + definition_list(own["results"].get("environment", {}).items()),
+        "<h2>Environment</h2>" + definition_list(part(own, "environment").items()),
         "<h2>What the quantities mean</h2>" + definitions(jobs),
         f"<details><summary>Resolved spec</summary><pre>{escape(json.dumps(own['spec'], indent=2))}</pre></details>",
     )
@@ -87,7 +87,7 @@ def cards(jobs: Sequence[Job]) -> str:
     facts = [(percent(accuracy(own)), f"test accuracy with {method(own)}")]
     if (gap := gaps(own).get("bp")) is not None:
         facts.append((points(abs(gap)), f"{'behind' if gap >= 0 else 'ahead of'} its backprop twin"))
-    if (recovery := own["results"].get("pairing", {}).get("recovery")) is not None:
+    if (recovery := part(own, "pairing").get("recovery")) is not None:
         facts.append((percent(recovery, 0), "recovered of what backprop gains over frozen hidden layers"))
     hidden = [layer["delta_angle_degrees"] for layer in aligned_layers(own) if layer["layer"] != "output"]
     if angles := [round(angle) for angle in hidden if angle is not None]:
@@ -100,13 +100,13 @@ def cards(jobs: Sequence[Job]) -> str:
 def result_table(jobs: Sequence[Job]) -> str:
     rows = []
     for job in jobs:
-        cost, train = job["results"].get("cost", {}), job["results"].get("train") or {}
+        cost, train = part(job, "cost"), part(job, "train")
         rows.append(
             (
                 method(job),
                 percent(accuracy(job)),
                 points(behind_bp(jobs[0], job)),
-                percent(job["results"].get("pairing", {}).get("recovery")),
+                percent(part(job, "pairing").get("recovery")),
                 percent(train.get("accuracy")),
                 number(cost.get("step_ms_median"), "ms"),
                 mebibytes(cost.get("peak_memory_bytes")),
@@ -123,7 +123,7 @@ def curves(jobs: Sequence[Job]) -> str:
 
 
 def alignment(job: Job) -> str:
-    probe = job["results"].get("alignment", {}).get("probe")
+    probe = part(job, "alignment").get("probe")
     if not probe:
         return "<p>The spec asked for no alignment probes.</p>"
     picture = figures.svg(
@@ -161,7 +161,7 @@ def diagnoses(job: Job) -> str:
 def cost_table(jobs: Sequence[Job]) -> str:
     rows = []
     for job in jobs:
-        cost = job["results"].get("cost", {})
+        cost = part(job, "cost")
         rows.append((method(job), number(cost.get("train_seconds"), "s"), integer(cost.get("samples_per_second")),
                      mebibytes(cost.get("saved_activation_bytes")), scaled(cost.get("flops_per_step"))))  # fmt: skip
     return table(
@@ -171,7 +171,7 @@ def cost_table(jobs: Sequence[Job]) -> str:
 
 def pairing(jobs: Sequence[Job]) -> str:
     """The hashes of all jobs, and whether they are equal."""
-    proofs = [job["results"].get("pairing", {}) for job in jobs]
+    proofs = [part(job, "pairing") for job in jobs]
     rows = []
     for name, meaning in (("init_sha256", "initial weights"), ("order_sha256", "order of the samples")):
         found = [proof.get(name) for proof in proofs]
@@ -205,17 +205,23 @@ def method(job: Job) -> str:
 
 
 def version(job: Job) -> str:
-    return escape(str(job["results"].get("environment", {}).get("creditlab", "")))
+    return escape(str(part(job, "environment").get("creditlab", "")))
+
+
+def part(job: Job, name: str) -> dict[str, Any]:
+    """A part of the results; empty as long as the job has not come to it."""
+    found: dict[str, Any] = job["results"].get(name) or {}
+    return found
 
 
 def accuracy(job: Job) -> float | None:
-    value: float | None = (job["results"].get("test") or {}).get("accuracy")
+    value: float | None = part(job, "test").get("accuracy")
     return value
 
 
 def gaps(job: Job) -> dict[str, float | None]:
     """By how much each twin of the job is ahead; None where it is no proven pair."""
-    return {twin["method"]: twin["gap"] for twin in job["results"].get("pairing", {}).get("twins", ())}
+    return {twin["method"]: twin["gap"] for twin in part(job, "pairing").get("twins", ())}
 
 
 def behind_bp(own: Job, job: Job) -> float | None:
@@ -225,14 +231,14 @@ def behind_bp(own: Job, job: Job) -> float | None:
 
 
 def aligned_layers(job: Job) -> list[dict[str, Any]]:
-    layers: list[dict[str, Any]] = job["results"].get("alignment", {}).get("layers", [])
+    layers: list[dict[str, Any]] = part(job, "alignment").get("layers", [])
     return layers
 
 
 def what_was_trained(job: Job) -> str:
     """The spec in a sentence or two: names, and the options that are not at their defaults."""
     chosen, training = job["spec"], job["spec"]["training"]
-    size = integer(job["results"].get("cost", {}).get("parameters"))
+    size = integer(part(job, "cost").get("parameters"))
     net = described(chosen["model"], spec.Model, always=("hidden", "activation"))
     learner = described(chosen["method"], spec.Method)
     data = described(chosen["dataset"], spec.Dataset)

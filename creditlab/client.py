@@ -66,7 +66,7 @@ class Client:
 
     def submit(self, spec: Mapping[str, Any]) -> JSON:
         """Queue a job and, beside it, its controls."""
-        return self._json("POST", "/v1/jobs", json=dict(spec))
+        return self._json("POST", "/v1/jobs", json=spec)
 
     def get(self, job_id: str, *, wait: float | None = None) -> JSON:
         """The job as it is; with `wait`, at its next change of status or after so many seconds (at most 60)."""
@@ -76,15 +76,18 @@ class Client:
             timeout = httpx.Timeout(wait + 30.0, connect=5.0)
         return self._json("GET", f"/v1/jobs/{job_id}", params=params, timeout=timeout)
 
-    def list(self, *, limit: int | None = None, **filters: str | Sequence[str]) -> Iterator[JSON]:
-        """Jobs, newest first, page by page as they are asked for; `limit` ends the list early.
+    def page(self, *, limit: int = 20, after: str | None = None, **filters: str | Sequence[str] | None) -> JSON:
+        """One page of the list of jobs, newest first; `after` is the ``next`` of the page before.
 
         Filters are those of the API: status, method, model, dataset, label ("key:value"), created_after.
         """
+        return self._json("GET", "/v1/jobs", params=_given(limit=limit, after=after, **filters))
+
+    def list(self, *, limit: int | None = None, **filters: str | Sequence[str] | None) -> Iterator[JSON]:
+        """Jobs, newest first, fetched page by page as they are asked for; `limit` ends the list early."""
         left, after = limit, None
         while left is None or left > 0:
-            size = 100 if left is None else min(left, 100)
-            page = self._json("GET", "/v1/jobs", params={**filters, **_given(limit=size, after=after)})
+            page = self.page(limit=min(left or 100, 100), after=after, **filters)
             yield from page["data"]
             if not page["has_more"]:
                 return
@@ -138,14 +141,19 @@ class Client:
             if not page["has_more"]:
                 return
 
-    def artifacts(self, job_id: str) -> Sequence[JSON]:
+    def artifacts(self, job_id: str) -> JSON:
         """Name, size and sha256 of every file of the job."""
-        return self._data(f"/v1/jobs/{job_id}/artifacts")
+        return self._json("GET", f"/v1/jobs/{job_id}/artifacts")
+
+    def record(self, job_id: str) -> JSON:
+        """``{"results", "series", "spec", "status"}``: all that a report tells of a job."""
+        job, results, metrics = self.get(job_id), self.results(job_id), self.metrics(job_id)
+        return {"results": results, "series": metrics["series"], "spec": job["spec"], "status": job["status"]}
 
     def download(self, job_id: str, name: str, to: Path) -> Path:
         """Write one artifact to the file or into the folder `to`. Raises ValueError where it arrives damaged."""
         target = to / name if to.is_dir() else to
-        stated = {artifact["name"]: artifact["sha256"] for artifact in self.artifacts(job_id)}
+        stated = {artifact["name"]: artifact["sha256"] for artifact in self.artifacts(job_id)["data"]}
         digest = hashlib.sha256()
         partial = target.with_name(target.name + ".part")
         with self._answered("GET", f"/v1/jobs/{job_id}/artifacts/{name}") as answer, partial.open("wb") as file:
@@ -159,24 +167,20 @@ class Client:
 
     # ---- the menu ----------------------------------------------------------------------------------------------------
 
-    def methods(self) -> Sequence[JSON]:
-        return self._data("/v1/methods")
+    def methods(self) -> JSON:
+        return self._json("GET", "/v1/methods")
 
     def method(self, name: str) -> JSON:
         """One method with the JSON Schema of its options."""
         return self._json("GET", f"/v1/methods/{name}")
 
-    def models(self) -> Sequence[JSON]:
-        return self._data("/v1/models")
+    def models(self) -> JSON:
+        return self._json("GET", "/v1/models")
 
-    def datasets(self) -> Sequence[JSON]:
-        return self._data("/v1/datasets")
+    def datasets(self) -> JSON:
+        return self._json("GET", "/v1/datasets")
 
     # ---- HTTP --------------------------------------------------------------------------------------------------------
-
-    def _data(self, path: str) -> Sequence[JSON]:
-        data: Sequence[JSON] = self._json("GET", path)["data"]
-        return data
 
     def _json(self, method: str, path: str, **options: Any) -> JSON:
         with self._answered(method, path, **options) as answer:

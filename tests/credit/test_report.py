@@ -92,7 +92,8 @@ def test_undefined_values_are_dashes(jobs):
 
 
 def test_a_job_that_has_not_ended_has_a_page_too():
-    job = told("dfa", 0.8) | {"results": {"job_id": "job_x", "status": "running", "method": "dfa"}, "status": "running"}
+    unmeasured = {"test": None, "cost": None, "alignment": {"probe": None, "layers": []}, "environment": {}}
+    job = told("dfa", 0.8) | {"results": {"job_id": "job_x", **unmeasured}, "status": "running"}
     assert "This job is running." in report.report([job])
 
 

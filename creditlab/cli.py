@@ -1,0 +1,170 @@
+"""The ``creditlab`` command. Each role is imported when its command runs, so that ``--help`` is quick."""
+# ruff: noqa: PLC0415, FBT002  (see above; flags are keywords on a command line)
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from creditlab import cli_jobs
+from creditlab.shell import Json, Spec, fail, load_settings, print_json, print_table, read_spec, service
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Credit-assignment methods as a service: DFA and its relatives beside backprop, and how they align.",
+)
+
+
+def main() -> None:
+    """Entry point of the ``creditlab`` script. A reader that closes the pipe early is no error."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ---- running the service ---------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    data_dir: Annotated[Path | None, typer.Option(help="default: CREDITLAB_DATA_DIR, else ./.creditlab")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="worker processes, each training one job at a time")] = 1,
+) -> None:
+    """Run broker, API and workers in the foreground; Ctrl-C stops all of them."""
+    from creditlab.up import UpError, serve
+
+    if data_dir is not None:
+        os.environ["CREDITLAB_DATA_DIR"] = str(data_dir)
+    try:
+        serve(host, port, load_settings(), workers)
+    except UpError as error:
+        fail(str(error))
+
+
+@app.command()
+def api(host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Run the API alone."""
+    become("api", "--host", host, "--port", str(port))
+
+
+@app.command()
+def worker(
+    concurrency: Annotated[int, typer.Option(min=1, help="jobs trained at the same time")] = 1,
+    gpus: Annotated[str | None, typer.Option(help="'all', or the numbers of the GPUs to use, as in 0,1")] = None,
+) -> None:
+    """Run a worker alone."""
+    become("worker", "--concurrency", str(concurrency), *(("--gpus", gpus) if gpus else ()))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables to this version."""
+    from lab.db import Database
+    from lab.errors import LabError
+
+    settings = load_settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        database = Database(settings.database_url)
+        database.migrate()
+        database.dispose()
+    except (LabError, ValueError) as error:
+        fail(str(error))
+
+
+# ---- specs -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def validate(spec: Spec, as_json: Json = False) -> None:
+    """Check a spec without sending it anywhere: exit status 0 valid, 2 invalid."""
+    from lab import specs
+
+    run = read_spec(spec, as_json=as_json)
+    if as_json:
+        print_json({"valid": True, "spec": specs.to_dict(run)})
+    else:
+        typer.echo("valid")
+
+
+@app.command()
+def run(
+    spec: Spec,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="folder for weights, metrics, figures, report")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train in this process, without the service, and the controls after it; the numbers are the service's."""
+    from creditlab import show
+
+    chosen, settings = read_spec(spec), load_settings()
+    local = importlib.import_module("creditlab.local")  # torch comes with it
+    console = show.console(stderr=as_json)
+    try:
+        with show.Board(console) as board:
+            results = local.run(chosen, settings, board.update, out)
+    except local.RunError as error:
+        fail(f"{error.code}: {error}")
+    if as_json:
+        print_json(results[0])
+    else:
+        console.print(*show.results(results), sep="\n")
+        if out:
+            console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+app.add_typer(cli_jobs.app)
+
+
+# ---- the menu --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="one method, with its options")] = None, as_json: Json = False
+) -> None:
+    """List the methods, or show the options of one."""
+    menu("methods", name, as_json=as_json)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models."""
+    menu("models", None, as_json=as_json)
+
+
+@app.command()
+def datasets(as_json: Json = False) -> None:
+    """List the data sets."""
+    menu("datasets", None, as_json=as_json)
+
+
+def menu(kind: str, name: str | None, *, as_json: bool) -> None:
+    """Print one of the service's menus, or one method of it."""
+    with service() as client:
+        told = client.method(name) if name else getattr(client, kind)()
+    if as_json or name:
+        print_json(told)
+    else:
+        print_table("name", "", rows=[(one["name"], " ".join(one["summary"].split())) for one in told["data"]])
+
+
+def become(module: str, *arguments: str) -> NoReturn:
+    """Turn this process into one of the service's, with its signals and its exit status."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()
