@@ -2,15 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from itertools import chain
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from credit import spec
-from credit.data.download import DownloadError, Progress, download
-from credit.data.images import Images, images, recall, remember
+from credit.data.download import DownloadError, Progress, fetch
+from credit.data.images import Images, recall, remember
 from credit.data.readers import BadFile, extract, unpack
 from credit.data.registry import DATASETS
 from credit.data.source import Content, Layout, Source
@@ -37,7 +37,7 @@ def load(dataset: spec.Images, *, datasets: Path | None, cache: Path, progress: 
         return known
     roots = [HERE / source.name] if source.bundled else _roots(source, datasets, cache)
     try:
-        layout, paths = _find(source, roots) or _fetch(source, roots, progress)
+        layout, paths = _find(source, roots) or _download(source, roots, progress)
         loaded = _decode(source, _contents(layout, paths), dataset.classes)
     except (BadFile, DownloadError, OSError) as error:
         raise RunError("dataset_unavailable", _explain(source, roots, error)) from error
@@ -68,7 +68,7 @@ def _locate(name: str, roots: Sequence[Path]) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _fetch(source: Source, roots: Sequence[Path], progress: Progress | None) -> tuple[Layout, list[Path]]:
+def _download(source: Source, roots: Sequence[Path], progress: Progress | None) -> tuple[Layout, list[Path]]:
     """Download what is missing into the last root, the cache."""
     layout = next((layout for layout in source.layouts if layout.remotes), None)
     if not layout:
@@ -77,7 +77,7 @@ def _fetch(source: Source, roots: Sequence[Path], progress: Progress | None) -> 
     missing = [remote for name, remote in pairs if not _locate(name, roots)]
     total, before = sum(remote.size for remote in missing), 0
     for remote in missing:
-        download(remote, roots[-1], _offset(progress, before, total))
+        fetch(remote, roots[-1], _offset(progress, before, total))
         before += remote.size
     paths = [path for name in layout.files if (path := _locate(name, roots))]
     return layout, paths
@@ -117,7 +117,11 @@ def _summary(files: Sequence[str]) -> str:
 
 def _contents(layout: Layout, paths: Sequence[Path]) -> list[Content]:
     """The parts of a data set, in order."""
-    contents = extract(paths[0], layout.members) if layout.members else [unpack(path) for path in paths]
+    if layout.members:
+        contents = extract(paths[0], layout.members)
+    else:
+        with ThreadPoolExecutor() as pool:  # decompressors let other threads run
+            contents = list(pool.map(unpack, paths))
     return [layout.convert(content) for content in contents] if layout.convert else contents
 
 
@@ -129,4 +133,4 @@ def _decode(source: Source, contents: Sequence[Content], classes: int) -> Images
         sha256 = hashlib.sha256(content.raw).hexdigest()
         if sha256 != official:
             raise BadFile(content.origin, f"has the SHA-256 {sha256} (unpacked), not the official {official}")
-    return images(*chain.from_iterable((torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))) for x, y in splits))
+    return Images.of(*(torch.from_numpy(array) for x, y in splits for array in (x, y.astype(np.int64))))

@@ -5,6 +5,7 @@ import http.client
 import os
 import secrets
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ class DownloadError(Exception):
     """A download that failed; the message names the address."""
 
 
-def download(remote: Remote, folder: Path, progress: Progress | None = None) -> Path:
+def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Path:
     """Fetch a file into a folder (made if need be) under its own name.
 
     Raises:
@@ -36,6 +37,9 @@ def download(remote: Remote, folder: Path, progress: Progress | None = None) -> 
     with replacing(path) as part, part.open("xb") as file:
         try:
             _receive(remote, file, progress)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise DownloadError(f"{remote.url}: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             raise DownloadError(f"{remote.url}: {error or type(error).__name__}") from error
     return path

@@ -32,15 +32,15 @@ class Images:
     test_y: Tensor
     sha256: str
 
-
-def images(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Images:
-    """``Images`` of contiguous CPU tensors, hashed."""
-    tensors = (train_x, train_y, test_x, test_y)
-    digest = hashlib.sha256()
-    for name, tensor in zip(TENSORS, tensors, strict=True):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().data)
-    return Images(*tensors, sha256=digest.hexdigest())
+    @classmethod
+    def of(cls, train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> "Images":
+        """From contiguous CPU tensors, which are hashed."""
+        tensors = (train_x, train_y, test_x, test_y)
+        digest = hashlib.sha256()
+        for name, tensor in zip(TENSORS, tensors, strict=True):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.numpy().data)
+        return cls(*tensors, sha256=digest.hexdigest())
 
 
 def remember(decoded: Images, path: Path, key: str) -> None:
@@ -57,7 +57,7 @@ def recall(path: Path, key: str) -> Images | None:
             metadata = file.metadata() or {}
             if metadata.get("decoded_from") != key:
                 return None
-            decoded = images(*(file.get_tensor(name) for name in TENSORS))
+            decoded = Images.of(*(file.get_tensor(name) for name in TENSORS))
     except (OSError, SafetensorError):
         return None
     return decoded if decoded.sha256 == metadata.get("sha256") else None

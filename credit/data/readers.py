@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct
@@ -102,12 +102,20 @@ def _idx_array(part: Content, dimensions: int) -> Bytes:
     magic = bytes((0, 0, 8, dimensions))
     if part.raw[:4] != magic:
         found, wanted = part.raw[:4].hex(" "), magic.hex(" ")
-        raise BadFile(part.origin, f"starts with [{found}]; an idx file of this kind, with [{wanted}]")
+        raise BadFile(part.origin, f"starts with [{found}]; an idx file of this kind with [{wanted}]")
     if len(part.raw) < header:
         raise BadFile(part.origin, "ends within its header")
     shape = struct.unpack(f">{dimensions}I", part.raw[4:header])
-    _check_size(part, header + math.prod(shape), f"its header's {'×'.join(map(str, shape))} bytes")
+    expected = header + math.prod(shape)
+    if len(part.raw) != expected:
+        fault = "ends early" if len(part.raw) < expected else "is too long"
+        raise BadFile(part.origin, f"{fault}: {len(part.raw)} bytes, not the {expected} that its header announces")
     return np.frombuffer(part.raw, np.uint8, offset=header).reshape(shape)
+
+
+def _check_labels(origin: str, labels: Bytes, classes: int) -> None:
+    if labels.size and labels.max() >= classes:
+        raise BadFile(origin, f"has the label {labels.max()}; there are {classes} classes, from 0 on")
 
 
 # ---- CIFAR-10 --------------------------------------------------------------------------------------------------------
@@ -122,9 +130,9 @@ def cifar(parts: Sequence[Content], classes: int) -> tuple[Bytes, Bytes]:
     record = 1 + CIFAR_PIXELS
     batches = []
     for part in parts:
-        whole = len(part.raw) // record
-        _check_size(part, max(whole, 1) * record, f"whole records of {record} bytes")
-        batch = np.frombuffer(part.raw, np.uint8).reshape(whole, record)
+        if not part.raw or len(part.raw) % record:
+            raise BadFile(part.origin, f"has {len(part.raw)} bytes, which is no number of records of {record} bytes")
+        batch = np.frombuffer(part.raw, np.uint8).reshape(-1, record)
         _check_labels(part.origin, batch[:, 0], classes)
         batches.append(batch)
     x = np.concatenate([batch[:, 1:] for batch in batches]).reshape(-1, *CIFAR_SHAPE)
@@ -160,7 +168,7 @@ def _encode(text: str, encoding: str) -> bytes:
 class CifarUnpickler(pickle.Unpickler):
     """Knows the four names that the official batches need, and refuses every other one."""
 
-    PERMITTED: dict[tuple[str, str], Any] = {  # noqa: RUF012
+    PERMITTED: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
@@ -172,17 +180,3 @@ class CifarUnpickler(pickle.Unpickler):
             return self.PERMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
-
-
-# ---- checks ----------------------------------------------------------------------------------------------------------
-
-
-def _check_size(part: Content, expected: int, meaning: str) -> None:
-    if len(part.raw) != expected:
-        fault = "ends early" if len(part.raw) < expected else "is too long"
-        raise BadFile(part.origin, f"{fault}: {len(part.raw)} bytes, not {expected} ({meaning})")
-
-
-def _check_labels(origin: str, labels: Bytes, classes: int) -> None:
-    if labels.size and labels.max() >= classes:
-        raise BadFile(origin, f"has the label {labels.max()}; there are {classes} classes, from 0 on")

@@ -32,7 +32,7 @@ class Split:
         return len(self.y)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Images x float32 (B, C, H, W), normalised, and classes y int64 (B,), at ``index`` int64 (B,) on the device."""
+        """Normalised images x, float32 (B, C, H, W), and classes y, int64 (B,), at ``index``, int64 (B,)."""
         x = self.x.index_select(0, index).float()
         return torch.addcmul(self.shift, x, self.scale, out=x), self.y.index_select(0, index)
 
