@@ -7,6 +7,7 @@ rings again for jobs that nobody claimed.
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import kombu.exceptions
@@ -58,14 +59,14 @@ def configure(settings: Settings) -> None:
 
 
 def ring_after_commit(tx: Session, queue: str) -> None:
-    """Ring for ``queue`` when the transaction has committed; a rollback forgets it."""
-    tx.info.setdefault("bells", {})[queue] = None
+    """Ring for ``queue`` when the transaction has committed, once per call; a rollback forgets it."""
+    tx.info.setdefault("bells", []).append(queue)
 
 
 @event.listens_for(Tx, "after_commit")
 def _ring(tx: Session) -> None:
-    for queue in tx.info.pop("bells", ()):
-        ring(queue)
+    if queues := tx.info.pop("bells", ()):
+        ring(queues)
 
 
 @event.listens_for(Tx, "after_rollback")
@@ -73,13 +74,14 @@ def _forget(tx: Session) -> None:
     tx.info.pop("bells", None)
 
 
-def ring(queue: str) -> None:
-    """Send the message, without retries. A failure is logged: the queued row is there, and somebody rings again."""
+def ring(queues: Sequence[str]) -> None:
+    """Send one message each, without retries. A failure is logged: the queued rows are there, somebody rings again."""
     try:
         with quick_connection() as connection:
-            app.send_task(TASK, kwargs={"queue": queue}, queue=queue, connection=connection, retry=False)
+            for queue in queues:
+                app.send_task(TASK, kwargs={"queue": queue}, queue=queue, connection=connection, retry=False)
     except AWAY as error:
-        log.warning("the bell of queue %s was not heard: %s", queue, error)
+        log.warning("a bell was not heard: %s", error)
 
 
 def alive() -> bool:

@@ -202,13 +202,21 @@ def expired(tx: Session) -> list[Attempt]:
     return [Attempt(job.id, job.attempt, job.fence, job.spec, 0) for job in tx.scalars(late)]
 
 
-def unrung(tx: Session, older_than: timedelta) -> set[str]:
-    """Queues with due jobs for which nobody has rung lately; they count as rung now."""
+def orders(tx: Session, attempt: Attempt) -> Orders:
+    """What the service wants of a running attempt; writes nothing. Raises Fenced."""
+    status = tx.scalar(select(tables.Job.status).where(*_fence(attempt), tables.Job.status.in_(HELD)))
+    if status is None:
+        raise Fenced(attempt.job_id)
+    return Orders(cancel=status == State.CANCELLING)
+
+
+def unrung(tx: Session, older_than: timedelta) -> list[str]:
+    """The queues of due jobs for which nobody has rung lately, one for each; they count as rung now."""
     moment = now(tx)
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     stale = or_(tables.Job.rung_at.is_(None), tables.Job.rung_at < moment - older_than)
     rung = update(tables.Job).where(tables.Job.status == State.QUEUED, due, stale).values(rung_at=moment)
-    return set(tx.scalars(rung.returning(tables.Job.queue)))
+    return list(tx.scalars(rung.returning(tables.Job.queue)))
 
 
 # ---- how ------------------------------------------------------------------------------------------------------------

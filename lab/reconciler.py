@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 DUTY = "reconciler"
 TICK_SECONDS = 2.0
 DUTY_SECONDS = 10.0
+MOST_BELLS = 64  # whoever hears one goes on until nothing is left
 RING_AGAIN_AFTER = timedelta(seconds=10)
 
 
@@ -72,7 +73,7 @@ class Reconciler:
                     tx, attempt, "lost_worker", "its worker stopped answering", max_attempts=self.max_attempts
                 )
                 log.warning("lease expired: job %s attempt %d is now %s", job.id, attempt.number, job.status)
-            for queue in jobs.unrung(tx, RING_AGAIN_AFTER):
+            for queue in jobs.unrung(tx, RING_AGAIN_AFTER)[:MOST_BELLS]:
                 bell.ring_after_commit(tx, queue)
         return True
 

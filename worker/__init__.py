@@ -1,0 +1,1 @@
+"""Processes: the Celery worker, its supervisors and their training processes."""

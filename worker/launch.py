@@ -1,0 +1,106 @@
+"""Starts training processes as forks of one server process that has torch imported; this process never imports it.
+
+The server is multiprocessing's forkserver: exec'd, single-threaded, and without a tensor operation or a CUDA call to
+its name, so that its forks are sound. Started as ``python -m worker``, a child does not import the main module again.
+"""
+
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+GRACE_SECONDS = 1.0
+
+_context = multiprocessing.get_context("forkserver")
+# Another thread's clean-up inside start() could consume the exit status that this thread is about to read.
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A training process and the pipe that its events come through."""
+
+    process: ForkServerProcess
+    pipe: Connection
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there is something to read, the process has ended, or the time is over."""
+        wait([self.pipe, self.process.sentinel], seconds)
+
+    def over(self) -> bool:
+        """Whether the process has ended and everything it said has been read."""
+        return bool(wait([self.process.sentinel], 0)) and not self.pipe.poll()
+
+    def stop(self) -> None:
+        """End the process and its group: SIGTERM, a second of grace, SIGKILL. Returns when it is gone."""
+        self._signal(signal.SIGTERM)
+        wait([self.process.sentinel], GRACE_SECONDS)
+        self._signal(signal.SIGKILL)
+        wait([self.process.sentinel])
+
+    def exit_status(self) -> int:
+        """Of a process that has ended: its exit code, or minus the number of the signal that ended it."""
+        with _lock:
+            self.process.join()
+            status = self.process.exitcode
+            self.process.close()
+        self.pipe.close()
+        assert status is not None
+        return status
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:  # gone, or not yet the leader of its group
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                return
+
+
+def warm() -> None:
+    """Start the server and wait until it has torch. Call it once, in the main thread."""
+    _context.set_forkserver_preload(["worker.runner"])
+    runner = start("greet", {})
+    runner.wait(60)
+    runner.stop()
+    runner.exit_status()
+
+
+def start(entry: str, order: dict[str, Any]) -> Runner:
+    """Start ``worker.runner.<entry>`` on an order of JSON values."""
+    ours, theirs = _context.Pipe(duplex=True)
+    try:
+        return Runner(_start(entry, theirs, json.dumps(order)), ours)
+    finally:
+        theirs.close()
+
+
+def _start(entry: str, pipe: Connection, order: str) -> ForkServerProcess:
+    with _lock:
+        for last_try in (False, True):
+            process = _context.Process(target=enter, args=(entry, pipe, order), daemon=True)
+            try:
+                process.start()
+            except (EOFError, ConnectionError):  # the server had just died; the next start makes a new one
+                if last_try:
+                    raise
+            else:
+                return process
+    raise AssertionError
+
+
+def enter(entry: str, pipe: Connection, order: str) -> None:
+    """First function of the child. The runner is named, not imported above: only the child may have torch."""
+    getattr(importlib.import_module("worker.runner"), entry)(pipe, json.loads(order))

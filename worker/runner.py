@@ -1,0 +1,87 @@
+"""The training process: trains one attempt and tells its supervisor what happens, as JSON through a pipe.
+
+It has no database. It ends with its work, with a signal, or when there is nobody left to tell.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from credit import artifacts, train
+from credit.events import Event, Failed, Finished, RunError
+from lab import logs, specs
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(pipe: Connection, order: dict[str, Any]) -> None:
+    """Train as ordered: ``{"spec", "datasets", "cache", "out", "job_id", "attempt"}``."""
+    die_with_the_parent()
+    watch(pipe)
+    logs.configure()
+    try:
+        for event in events(order):
+            pipe.send_bytes(event.to_json())
+    except RunError as error:
+        tell(pipe, Failed(code=error.code, message=str(error)))
+    except MemoryError:
+        tell(pipe, Failed(code="out_of_memory", message="the machine's memory does not suffice"))
+    except BrokenPipeError:
+        sys.exit("nobody listens any more")
+    except Exception as error:
+        log.exception("training failed", extra={name: order[name] for name in ("job_id", "attempt")})
+        tell(pipe, Failed(code="internal_error", message=f"{type(error).__name__}: {error}"))
+
+
+def events(order: dict[str, Any]) -> Any:
+    """The run's events; the last one is told when all files are written."""
+    run, out = specs.from_dict(order["spec"]), Path(order["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    datasets = Path(order["datasets"]) if order["datasets"] else None
+    told: list[Event] = []
+    for event in train.run(run, datasets=datasets, cache=Path(order["cache"]), out=out):
+        told.append(event)
+        if isinstance(event, Finished):
+            artifacts.write(out, run, told)
+        yield event
+
+
+def greet(pipe: Connection, order: dict[str, Any]) -> None:  # noqa: ARG001
+    """Tell the supervisor that the server is up; ``torch`` says whether it was there before the fork."""
+    pipe.send_bytes(b"torch" if "torch" in sys.modules else b"no torch")
+
+
+def tell(pipe: Connection, event: Event) -> None:
+    """Send a last word, if somebody listens."""
+    try:
+        pipe.send_bytes(event.to_json())
+    except BrokenPipeError:
+        sys.exit("nobody listens any more")
+
+
+def die_with_the_parent() -> None:
+    """Become the leader of a group of its own that one signal ends; be killed if the process server dies."""
+    os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def watch(pipe: Connection) -> None:
+    """End this process when the supervisor has closed its end: nothing is ever sent this way but that."""
+
+    def listen() -> None:
+        try:
+            pipe.poll(None)
+            pipe.recv_bytes()
+        except (EOFError, OSError):
+            os._exit(75)
+
+    threading.Thread(target=listen, name="watch", daemon=True).start()
