@@ -41,7 +41,8 @@ def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Pat
             error.close()
             raise DownloadError(f"{remote.url}: {error}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise DownloadError(f"{remote.url}: {error or type(error).__name__}") from error
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise DownloadError(f"{remote.url}: {reason or type(error).__name__}") from error
     return path
 
 
