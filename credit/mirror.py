@@ -55,4 +55,4 @@ def mirror(net: nn.Sequential, feedback: Mapping[str, Callable[[], Tensor]]) -> 
         linear = twin.get_submodule(path)
         assert isinstance(linear, nn.Linear)
         setattr(twin.get_submodule(parent), name, MirrorLinear(linear, B))
-    return twin
+    return twin.train()  # a probe puts it into evaluation mode for as long as it lasts

@@ -77,6 +77,15 @@ def test_fa_with_b_equal_to_w_is_bp(dtype, bias):
     assert_close(gradients(net, rule, x, y), autograd(net, "cross_entropy", x, y), dtype)
 
 
+def test_the_mirror_trains_with_dropout_and_moves_the_nets_own_statistics():
+    net, rule = build(spec.FA(), batch_norm=True, dropout=0.5)
+    rule.chain(net.eval())
+    net.train()
+    one, two = (rule.assign(net, *batch()) for _ in range(2))
+    assert not torch.equal(one.loss, two.loss)
+    assert net[0].parts[-1].running_mean.any()
+
+
 def test_fa_is_its_equation():
     net, rule = build(spec.FA(), hidden=(12, 9), activation="tanh")
     x, y = batch()
