@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from credit import spec
 from credit.events import Aligned, LayerAlignment
-from credit.flow import Credit, backward, params
-from credit.nets.blocks import Net
+from credit.flow import Credit, params
+from credit.nets.blocks import Net, Point
 from credit.rule import Rule
 
 FLOOR = 1e-12
@@ -45,33 +45,52 @@ def measure(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> list[LayerAlignment
     """One probe: x (N, …) inputs, y (N,) labels -> one entry per layer, in order."""
     chain = rule.chain(net)
     with _probing(net, chain, rule) as taps:
-        credit = rule.assign(net, x, y_N, taps)
-        signals, weights = _told(chain, credit, taps), _gradients(chain, credit)
-        truth = backward(net, x, y_N, rule.loss, taps)
-        true_signals, true_weights = _told(net, truth, taps), _gradients(net, truth)
-        outputs = dict(taps)
-    layers = []
-    for point in net.points:
-        mine = {path: signals[chain.get_submodule(path)] for path in (point.preactivation, point.output)}
-        true = {path: true_signals[net.get_submodule(path)] for path in (point.preactivation, point.output)}
-        weight = net.get_submodule(point.preactivation).get_parameter("weight")
-        cosine, angle, ratio = _compare(mine[point.output], true[point.output])
-        before, _, _ = _compare(mine[point.preactivation], true[point.preactivation])
-        update = cosines(_row(weights[weight]), _row(true_weights[weight])) if weight in weights else None
-        h = outputs[net.get_submodule(point.output)].detach()
-        layers.append(
-            LayerAlignment(
-                layer=point.layer,
-                delta_cosine=_mean(cosine),
-                delta_cosine_std=_deviation(cosine),
-                preactivation_cosine=_mean(before),
-                delta_angle=_mean(angle),
-                update_cosine=_mean(update),
-                norm_ratio=_mean(ratio),
-                activation_rms=_number(h.double().square().mean().sqrt()),
-            )
-        )
-    return layers
+        mine = _Side(chain, rule.assign(net, x, y_N, taps), taps)
+        true = _Side(net, rule.reference(net, x, y_N, taps), taps)
+        outputs = {point.layer: taps[net.get_submodule(point.output)].detach() for point in net.points}
+    return [_layer(point, mine, true, outputs[point.layer]) for point in net.points]
+
+
+class _Side:
+    """What one of the two rules told, by the paths of modules, which hold for a net and its mirror."""
+
+    def __init__(self, chain: nn.Sequential, credit: Credit, taps: Taps) -> None:
+        tapped = [path for path, module in chain.named_modules() if module in taps]
+        self.signals = dict(zip(tapped, credit.signals, strict=True))
+        paths = {parameter: path for path, parameter in chain.named_parameters()}
+        self.gradients = {
+            paths[parameter]: gradient
+            for block, gradients in zip(chain, credit.blocks, strict=True)
+            if gradients is not None
+            for parameter, gradient in zip(params(block), gradients, strict=True)
+        }
+
+    def update(self, modules: tuple[str, ...]) -> Tensor | None:
+        """(1, n) all weight gradients of a layer in a row; None where it was told nothing."""
+        weights = [
+            gradient.flatten()
+            for path, gradient in self.gradients.items()
+            if path.endswith("weight") and gradient.dim() > 1 and path.startswith(tuple(f"{m}." for m in modules))
+        ]
+        return torch.cat(weights)[None] if weights else None
+
+
+def _layer(point: Point, mine: _Side, true: _Side, h: Tensor) -> LayerAlignment:
+    cosine, angle, ratio = _compare(mine.signals[point.output], true.signals[point.output])
+    before = None
+    if point.preactivation:
+        before, _, _ = _compare(mine.signals[point.preactivation], true.signals[point.preactivation])
+    u, g = mine.update(point.modules), true.update(point.modules)
+    return LayerAlignment(
+        layer=point.layer,
+        delta_cosine=_mean(cosine),
+        delta_cosine_std=_deviation(cosine),
+        preactivation_cosine=_mean(before),
+        delta_angle=_mean(angle),
+        update_cosine=_mean(None if u is None or g is None else cosines(u, g)),
+        norm_ratio=_mean(ratio),
+        activation_rms=_number(h.double().square().mean().sqrt()),
+    )
 
 
 @contextmanager
@@ -81,7 +100,7 @@ def _probing(*modules: nn.Module) -> Iterator[Taps]:
     assert isinstance(net, Net)
     modes = [(part, part.training) for module in modules for part in module.modules()]
     taps: Taps = {}
-    paths = {path for point in net.points for path in (point.preactivation, point.output)}
+    paths = {path for point in net.points for path in (point.preactivation, point.output) if path}
     measured = {part.get_submodule(path) for part in (net, chain) for path in paths}
 
     def keep(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -97,25 +116,6 @@ def _probing(*modules: nn.Module) -> Iterator[Taps]:
             handle.remove()
         for part, training in modes:
             part.training = training
-
-
-def _told(chain: nn.Sequential, credit: Credit, taps: Taps) -> dict[nn.Module, Tensor | None]:
-    """Signals by module; ``credit`` has them in module order."""
-    return dict(zip((module for module in chain.modules() if module in taps), credit.signals, strict=True))
-
-
-def _gradients(chain: nn.Sequential, credit: Credit) -> dict[Tensor, Tensor]:
-    """Gradients by parameter, of the blocks that were told anything."""
-    return {
-        parameter: gradient
-        for block, gradients in zip(chain, credit.blocks, strict=True)
-        if gradients is not None
-        for parameter, gradient in zip(params(block), gradients, strict=True)
-    }
-
-
-def _row(tensor: Tensor) -> Tensor:
-    return tensor.flatten()[None]
 
 
 def cosines(u_ND: Tensor, g_ND: Tensor) -> Tensor:

@@ -99,3 +99,30 @@ def broadcast(
         signals += told[len(mine) :]
         del h, delta, told  # the block's graph ends with this turn: its memory is free for the next
     return Credit(value, outputs, gradients, signals=tuple(signals))
+
+
+Objective = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+"""(k, h_ND) -> (loss of block k, (N, C) its scores of the classes)."""
+
+
+def local(
+    net: Iterable[nn.Module], heads: Sequence[nn.Module], x: Tensor, objective: Objective, taps: Taps = NONE
+) -> Credit:
+    """One graph at a time: each block and its head minimise an objective of their own, and the graph is done with.
+
+    Loss and outputs are those of the last block.
+    """
+    gradients: list[Gradients] = []
+    own: list[Tensor] = []
+    signals: list[Tensor] = []
+    for k, (block, head) in enumerate(zip(net, heads, strict=True)):
+        h = block(x)
+        value, scores_NC = objective(k, h)
+        mine, theirs = params(block), params(head)
+        told = grad(value, (*mine, *theirs, *tapped(block, taps)))
+        gradients.append(told[: len(mine)])
+        own += told[len(mine) : len(mine) + len(theirs)]
+        signals += told[len(mine) + len(theirs) :]
+        x, value, scores_NC = h.detach(), value.detach(), scores_NC.detach()
+        del h, told  # nothing of this block's graph outlives its turn
+    return Credit(value, scores_NC, gradients, tuple(own), tuple(signals))

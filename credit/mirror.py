@@ -11,6 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+Feedback = Callable[[], Tensor]
+"""Gives the B of one layer, in the shape of its weight, at every use."""
 
 
 class _LinearThroughB(torch.autograd.Function):
@@ -26,33 +30,74 @@ class _LinearThroughB(torch.autograd.Function):
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
         h, B = ctx.saved_tensors
         back = delta @ B.to(delta.dtype) if ctx.needs_input_grad[0] else None
-        return back, delta.mT @ h.to(delta.dtype), delta.sum(0) if ctx.has_bias else None, None
+        rows, below = delta.flatten(0, -2), h.flatten(0, -2).to(delta.dtype)
+        return back, rows.mT @ below, rows.sum(0) if ctx.has_bias else None, None
+
+
+class _ConvThroughB(torch.autograd.Function):
+    """Forward: a = conv2d(h, W) + b. Backward: W and b get their true gradients, h gets the adjoint by B."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, B: Tensor, how: dict[str, Any]) -> Tensor:
+        ctx.save_for_backward(h, B)
+        ctx.has_bias, ctx.how = bias is not None, how
+        return F.conv2d(h, weight, bias, **how)
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+        h, B = ctx.saved_tensors
+        back = conv2d_input(h.shape, B.to(delta.dtype), delta, **ctx.how) if ctx.needs_input_grad[0] else None
+        update = conv2d_weight(h.to(delta.dtype), B.shape, delta, **ctx.how)
+        return back, update, delta.sum((0, 2, 3)) if ctx.has_bias else None, None, None
 
 
 class MirrorLinear(nn.Module):
     """A linear layer that borrows weight and bias of another and transports by B (n_out × n_in)."""
 
-    def __init__(self, linear: nn.Linear, B: Callable[[], Tensor]) -> None:
+    def __init__(self, layer: nn.Linear, B: Feedback) -> None:
         super().__init__()
-        self.weight, self.bias, self.B = linear.weight, linear.bias, B
+        self.weight, self.bias, self.B = layer.weight, layer.bias, B
 
     def forward(self, h: Tensor) -> Tensor:
         out: Tensor = _LinearThroughB.apply(h, self.weight, self.bias, self.B())  # type: ignore[no-untyped-call]
         return out
 
 
-def mirror(net: nn.Sequential, feedback: Mapping[str, Callable[[], Tensor]]) -> nn.Sequential:
-    """A twin of ``net`` sharing all parameters and buffers, with the linear layers named in ``feedback`` mirrored.
+class MirrorConv2d(nn.Module):
+    """A convolution that borrows weight and bias of another and transports by B (c_out × c_in × q × q)."""
+
+    def __init__(self, layer: nn.Conv2d, B: Feedback) -> None:
+        super().__init__()
+        self.weight, self.bias, self.B = layer.weight, layer.bias, B
+        self.how = {"stride": layer.stride, "padding": layer.padding}
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = _ConvThroughB.apply(h, self.weight, self.bias, self.B(), self.how)  # type: ignore[no-untyped-call]
+        return out
+
+
+MIRRORS: dict[type[nn.Module], Callable[[Any, Feedback], nn.Module]] = {
+    nn.Linear: MirrorLinear,
+    nn.Conv2d: MirrorConv2d,
+}
+
+
+def weighted(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The weight of every layer that can be mirrored, by its path in the net, in order."""
+    return {path: module.get_parameter("weight") for path, module in net.named_modules() if type(module) in MIRRORS}
+
+
+def mirror(net: nn.Sequential, feedback: Mapping[str, Feedback]) -> nn.Sequential:
+    """A twin of ``net`` sharing all parameters and buffers, with the layers named in ``feedback`` mirrored.
 
     Args:
         net: on its final device; the twin borrows its tensors as they are.
-        feedback: path of a linear layer in the net -> a function that gives its B at every use.
+        feedback: path of a layer in the net -> its B.
     """
     shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
     twin = copy.deepcopy(net, shared)
     for path, B in feedback.items():
         parent, _, name = path.rpartition(".")
-        linear = twin.get_submodule(path)
-        assert isinstance(linear, nn.Linear)
-        setattr(twin.get_submodule(parent), name, MirrorLinear(linear, B))
+        layer = twin.get_submodule(path)
+        setattr(twin.get_submodule(parent), name, MIRRORS[type(layer)](layer, B))
     return twin.train()  # a probe puts it into evaluation mode for as long as it lasts

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from credit.flow import NONE, Credit, Loss, Taps, params
+from credit.flow import NONE, Credit, Loss, Taps, backward, params
 
 
 class Task(NamedTuple):
@@ -47,18 +47,36 @@ class Rule(nn.Module):
         """The parameters of the net that this rule trains; all others never change."""
         return net.parameters()
 
+    def advance(self, step: int, steps: int) -> None:
+        """Called before each step (0-based, of ``steps``): what depends on time alone follows from these numbers."""
+
+    def settle(self, net: nn.Sequential, lr: float) -> None:
+        """Called after each step of the optimizer, with its learning rate."""
+
     def predict(self, net: nn.Sequential, x: Tensor) -> Tensor:
         """(N, C) the scores of the classes, the greatest of which is the prediction."""
         scores: Tensor = net(x)
         return scores
 
+    def reference(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
+        """Backpropagation through the readout that the method predicts with: what alignment compares it with."""
+        return backward(net, x, y_N, self.loss, taps)
+
+    def readouts(self, net: nn.Sequential, x: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """(N, C) scores of each hidden layer that has a readout of its own, by layer."""
+        return {}
+
+    def gauges(self) -> dict[str, dict[str, float | None]]:
+        """Series of the rule's own state by name, each a value per layer, logged at every probe."""
+        return {}
+
 
 def hand_over(credit: Credit, net: nn.Sequential, rule: Rule) -> None:
-    """Give the optimizer its gradients; what was not told keeps None."""
+    """Give the optimizer its gradients; what was not told is None and stays as it is."""
     for block, gradients in zip(net, credit.blocks, strict=True):
-        if gradients is not None:
-            for parameter, gradient in zip(params(block), gradients, strict=True):
-                parameter.grad = gradient
+        mine = params(block)
+        for parameter, gradient in zip(mine, gradients or (None,) * len(mine), strict=True):
+            parameter.grad = gradient
     for parameter, gradient in zip(rule.parameters(), credit.own, strict=True):
         parameter.grad = gradient
 
@@ -117,13 +135,18 @@ def draw_broadcast(
     ]
 
 
-def draw_like(
-    weight: Tensor,
-    generator: torch.Generator,
-    init: Literal["xavier_uniform", "kaiming_uniform", "uniform_fanout", "gaussian"],
-) -> Tensor:
-    """Feedback in the shape of a forward weight (n_out × n_in) for the feedback-alignment family."""
-    fan_out, fan_in = weight.shape
+LayerInit = Literal["xavier_uniform", "kaiming_uniform", "uniform_fanout", "gaussian"]
+
+
+def fans(weight: Tensor) -> tuple[int, int]:
+    """fan_in and fan_out of a weight (n_out × n_in), or of a kernel (c_out × c_in × q × q)."""
+    field = weight[0, 0].numel()
+    return weight.shape[1] * field, weight.shape[0] * field
+
+
+def draw_like(weight: Tensor, generator: torch.Generator, init: LayerInit) -> Tensor:
+    """Feedback in the shape of a forward weight for the feedback-alignment family."""
+    fan_in, fan_out = fans(weight)
     if init == "gaussian":
         return torch.randn(weight.shape, generator=generator) / math.sqrt(fan_out)
     bound = {

@@ -111,12 +111,14 @@ def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> Credit:
     """One update of every parameter that the rule trains."""
     half = setup.chosen.training.precision == "bf16"
     with torch.autocast(setup.device.type, torch.bfloat16) if half else nullcontext():
+        setup.rule.advance(step, setup.steps)
         credit = setup.rule.assign(setup.net, x, y_N)
     hand_over(credit, setup.net, setup.rule)
     lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
     for group in setup.optimizer.param_groups:
         group["lr"] = lr
     setup.optimizer.step()
+    setup.rule.settle(setup.net, lr)
     return credit
 
 

@@ -28,4 +28,4 @@ def build_net(
     options: dict[str, Any] = {key: value for key, value in asdict(model).items() if key != "name"}
     init = getattr(method, "forward_init", "default")
     layers = NETS[type(model)](math.prod(shape), classes, generator, init, **options)
-    return assemble(layers, getattr(method, "inject", "layer_input"))
+    return assemble(layers, getattr(method, "inject", "layer_input"), joined_readout=method.joined_readout)

@@ -33,17 +33,19 @@ class Layer:
 
     name: str
     modules: Sequence[nn.Module]
-    weight: nn.Module
-    """The module whose output is the pre-activation a."""
+    weight: nn.Module | None
+    """The module whose output is the pre-activation a; None for a layer of several weights."""
     activation: nn.Module | None
+    """After which the layer may be cut (``post_activation``); None: at its end."""
 
 
 class Point(NamedTuple):
     """Where a layer is measured, as module paths that hold for a net and for its mirror."""
 
     layer: str
-    preactivation: str
+    preactivation: str | None
     output: str
+    modules: tuple[str, ...]
 
 
 class Block(nn.Module):
@@ -85,28 +87,44 @@ def fingerprint(net: Net) -> str:
     return digest.hexdigest()
 
 
-def assemble(layers: Sequence[Layer], inject: Inject) -> Net:
-    """Cut layers into blocks and remember where each layer went."""
+def assemble(layers: Sequence[Layer], inject: Inject = "layer_input", *, joined_readout: bool = False) -> Net:
+    """Cut layers into blocks and remember where each layer went.
+
+    Args:
+        layers: the last one is the output layer.
+        inject: where the net is cut.
+        joined_readout: the output layer stays in the block of the last hidden layer.
+    """
     groups: list[list[nn.Module]] = [[]]
     for k, layer in enumerate(layers):
-        last = k == len(layers) - 1
+        last = k >= len(layers) - 1 - joined_readout
+        cut = layer.activation if inject == "post_activation" and layer.activation else layer.modules[-1]
         for module in layer.modules:
             groups[-1].append(module)
-            if inject == "post_activation" and module is layer.activation and not last:
+            if module is cut and not last:
                 groups.append([])
-        if inject == "layer_input" and not last:
-            groups.append([])
     net = Net(*(Block(group) for group in groups))
     paths = {module: path for path, module in net.named_modules()}
-    net.points = tuple(Point(layer.name, paths[layer.weight], paths[layer.modules[-1]]) for layer in layers)
+    net.points = tuple(
+        Point(
+            layer.name,
+            paths[layer.weight] if layer.weight else None,
+            paths[layer.modules[-1]],
+            tuple(paths[module] for module in layer.modules),
+        )
+        for layer in layers
+    )
     net.names = {paths[module]: name for layer in layers for module, name in _named(layer)}
     return net
 
 
 def _named(layer: Layer) -> Iterator[tuple[nn.Module, str]]:
+    """The modules of a layer that hold tensors of their own, with their public names."""
     for module in layer.modules:
-        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
-            yield module, layer.name if module is layer.weight else f"{layer.name}.norm"
+        for path, part in module.named_modules():
+            if any(True for _ in (*part.parameters(recurse=False), *part.buffers(recurse=False))):
+                name = layer.name if module is layer.weight or layer.weight is None else f"{layer.name}.norm"
+                yield part, f"{name}.{path}" if path else name
 
 
 def linear(

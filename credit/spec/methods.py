@@ -1,22 +1,37 @@
 """The methods and their options."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from credit.spec.base import ByName, Positive, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class BP(Spec):
+class MethodSpec(Spec):
+    """What the menu says of every method: what it needs, and what it can train."""
+
+    needs: ClassVar[tuple[str, ...]] = ("global_score", "derivatives")
+    """global_score: the derivative of the loss at the output; labels; derivatives: autograd inside a block;
+    weight_transport: Wᵀ (or its signs) on the way back; backward_pass: a layer waits for the one above it;
+    second_forward: a second forward pass."""
+    losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "mse", "bce")
+    joined_readout: ClassVar[bool] = False
+    """The model's output layer belongs to the last hidden block, whose local readout it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BP(MethodSpec):
     """Backpropagation: the reference every other method is measured against."""
 
+    needs = ("global_score", "derivatives", "weight_transport", "backward_pass")
     name: Literal["bp"] = "bp"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shallow(Spec):
+class Shallow(MethodSpec):
     """The frozen-hidden control: hidden layers keep their initial weights, the output layer alone learns."""
 
+    needs = ("global_score",)
     name: Literal["shallow"] = "shallow"
 
 
@@ -30,9 +45,10 @@ class LayerFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FA(Spec):
+class FA(MethodSpec):
     """Feedback alignment: the error travels backward through fixed random weights B instead of Wᵀ."""
 
+    needs = ("global_score", "derivatives", "backward_pass")
     name: Literal["fa"] = "fa"
     feedback: LayerFeedback = field(default_factory=LayerFeedback)
 
@@ -53,7 +69,7 @@ class BroadcastFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DFA(Spec):
+class DFA(MethodSpec):
     """Direct feedback alignment: every hidden layer is told a fixed random projection of the output error."""
 
     name: Literal["dfa"] = "dfa"
