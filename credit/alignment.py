@@ -57,7 +57,7 @@ class _Side:
     def __init__(self, chain: nn.Sequential, credit: Credit, taps: Taps) -> None:
         tapped = [path for path, module in chain.named_modules() if module in taps]
         self.signals = dict(zip(tapped, credit.signals, strict=True))
-        paths = {parameter: path for path, parameter in chain.named_parameters()}
+        paths: dict[Tensor, str] = {parameter: path for path, parameter in chain.named_parameters()}
         self.gradients = {
             paths[parameter]: gradient
             for block, gradients in zip(chain, credit.blocks, strict=True)
@@ -76,10 +76,10 @@ class _Side:
 
 
 def _layer(point: Point, mine: _Side, true: _Side, h: Tensor) -> LayerAlignment:
-    cosine, angle, ratio = _compare(mine.signals[point.output], true.signals[point.output])
+    cosine, angle, ratio = _compare(mine.signals.get(point.output), true.signals.get(point.output))
     before = None
     if point.preactivation:
-        before, _, _ = _compare(mine.signals[point.preactivation], true.signals[point.preactivation])
+        before, _, _ = _compare(mine.signals.get(point.preactivation), true.signals.get(point.preactivation))
     u, g = mine.update(point.modules), true.update(point.modules)
     return LayerAlignment(
         layer=point.layer,

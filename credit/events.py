@@ -132,10 +132,15 @@ class Evaluated(Event):
     split: str
     loss: float
     accuracy: float
+    layers: dict[str, float] = field(default_factory=dict)
+    """Accuracy of each layer that has a readout of its own."""
 
     def points(self) -> Iterator[Point]:
         yield Point(f"{self.split}/loss", None, self.step, self.epoch, self.loss)
         yield Point(f"{self.split}/accuracy", None, self.step, self.epoch, self.accuracy)
+        if self.split == "test":
+            for layer, accuracy in self.layers.items():
+                yield Point("layer/accuracy", layer, self.step, self.epoch, accuracy)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,8 @@ class Credit(NamedTuple):
     """(N, C) what the net said, detached."""
     blocks: Sequence[Gradients | None]
     """[k] gradients of the parameters of block k, in their order; None: the block is not trained."""
-    own: Gradients = ()
-    """Gradients of the rule's own parameters (local heads, learned feedback)."""
+    own: tuple[Tensor | None, ...] = ()
+    """Gradients of the rule's own parameters (local heads, learned feedback), in their order."""
     signals: tuple[Tensor | None, ...] = ()
     """dL/d(output) of every tapped module, as the rule told it, in module order; only in a probe."""
 
@@ -65,14 +65,22 @@ def backward(net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, taps:
     for block in blocks:
         h = block(h)
     value, e_NC = error(loss, h, y_N)
-    wanted = tuple(tensor for block in blocks for tensor in (*params(block), *tapped(block, taps)))
-    told = iter(grad(h, wanted, e_NC.to(h.dtype)))
+    gradients, signals = through(blocks, h, e_NC.to(h.dtype), taps)
+    return Credit(value, h.detach(), gradients, signals=signals)
+
+
+def through(
+    blocks: Iterable[nn.Module], end: Tensor, delta: Tensor | None, taps: Taps = NONE
+) -> tuple[list[Gradients], Gradients]:
+    """Gradients of the blocks' parameters, and signals at the taps, of one graph that ends in ``end`` and is told δ."""
+    blocks = list(blocks)
+    told = iter(grad(end, [tensor for block in blocks for tensor in (*params(block), *tapped(block, taps))], delta))
     gradients: list[Gradients] = []
     signals: list[Tensor] = []
     for block in blocks:
         gradients.append(tuple(next(told) for _ in params(block)))
         signals += [next(told) for _ in tapped(block, taps)]
-    return Credit(value, h.detach(), gradients, signals=tuple(signals))
+    return gradients, tuple(signals)
 
 
 Signal = Callable[[int, Tensor, Tensor], Tensor]
@@ -101,28 +109,28 @@ def broadcast(
     return Credit(value, outputs, gradients, signals=tuple(signals))
 
 
-Objective = Callable[[int, Tensor], tuple[Tensor, Tensor]]
-"""(k, h_ND) -> (loss of block k, (N, C) its scores of the classes)."""
+Objective = Callable[[int, Tensor], Tensor]
+"""(k, h_ND) -> () the loss of block k."""
 
 
 def local(
-    net: Iterable[nn.Module], heads: Sequence[nn.Module], x: Tensor, objective: Objective, taps: Taps = NONE
+    net: Iterable[nn.Module], heads: Iterable[nn.Module], x: Tensor, objective: Objective, taps: Taps = NONE
 ) -> Credit:
     """One graph at a time: each block and its head minimise an objective of their own, and the graph is done with.
 
-    Loss and outputs are those of the last block.
+    The loss is that of the last block, the outputs are the last block's.
     """
     gradients: list[Gradients] = []
     own: list[Tensor] = []
     signals: list[Tensor] = []
     for k, (block, head) in enumerate(zip(net, heads, strict=True)):
         h = block(x)
-        value, scores_NC = objective(k, h)
+        value = objective(k, h)
         mine, theirs = params(block), params(head)
         told = grad(value, (*mine, *theirs, *tapped(block, taps)))
         gradients.append(told[: len(mine)])
         own += told[len(mine) : len(mine) + len(theirs)]
         signals += told[len(mine) + len(theirs) :]
-        x, value, scores_NC = h.detach(), value.detach(), scores_NC.detach()
+        x, value = h.detach(), value.detach()
         del h, told  # nothing of this block's graph outlives its turn
-    return Credit(value, scores_NC, gradients, tuple(own), tuple(signals))
+    return Credit(value, x, gradients, tuple(own), tuple(signals))

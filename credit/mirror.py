@@ -1,17 +1,23 @@
 """A twin of a net that shares every weight but sends errors back through feedback weights B instead of Wᵀ.
 
+    δ_k = (δ_{k+1} B_{k+1}) ⊙ f′_k(a_k)        B_{k+1} in the shape of W_{k+1}
+
 The only layer classes a method ever needs: the feedback-alignment family runs ``flow.backward`` on a mirror, and the
 net itself stays untouched, so that evaluation and the backpropagation reference are exact.
 """
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
+
+from credit.flow import NONE, Credit, Taps, backward
+from credit.rule import Rule, Task
 
 Feedback = Callable[[], Tensor]
 """Gives the B of one layer, in the shape of its weight, at every use."""
@@ -101,3 +107,28 @@ def mirror(net: nn.Sequential, feedback: Mapping[str, Feedback]) -> nn.Sequentia
         layer = twin.get_submodule(path)
         setattr(twin.get_submodule(parent), name, MIRRORS[type(layer)](layer, B))
     return twin.train()  # a probe puts it into evaluation mode for as long as it lasts
+
+
+class Mirrored(Rule):
+    """A rule whose error comes back through a mirror; its kin differ in what B is."""
+
+    def __init__(self, net: nn.Sequential, task: Task) -> None:
+        super().__init__(net, task)
+        _, *later = weighted(net)
+        self.layers = dict(enumerate(later, start=2))
+        """Path of each layer k ≥ 2 of the net: those that an error passes on its way back."""
+        self.mirrors: list[tuple[nn.Sequential, nn.Sequential]] = []  # kept from nn.Module: its weights are the net's
+
+    def feedback(self, k: int, weight: nn.Parameter) -> Tensor:
+        """B_k in the shape of W_k, asked for in every forward pass."""
+        raise NotImplementedError
+
+    def chain(self, net: nn.Sequential) -> nn.Sequential:
+        if not self.mirrors or self.mirrors[0][0] is not net:
+            weights = weighted(net)
+            feedback = {path: partial(self.feedback, k, weights[path]) for k, path in self.layers.items()}
+            self.mirrors = [(net, mirror(net, feedback))]
+        return self.mirrors[0][1]
+
+    def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
+        return backward(self.chain(net), x, y_N, self.loss, taps)

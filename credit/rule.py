@@ -1,7 +1,7 @@
 """Rule, the one base class of all methods, and how feedback matrices are drawn."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,6 +20,15 @@ class Task(NamedTuple):
     """The rule's own random stream (CPU)."""
     adaptive: bool
     """The optimizer rescales each gradient (Adam and its kin)."""
+
+
+class Prediction(NamedTuple):
+    """The answer to a batch."""
+
+    scores: Tensor
+    """(N, C) the greatest is the predicted class."""
+    layers: Mapping[str, Tensor] = {}
+    """(N, C) scores of each layer that has a readout of its own, by the layer's name."""
 
 
 class Rule(nn.Module):
@@ -53,18 +62,13 @@ class Rule(nn.Module):
     def settle(self, net: nn.Sequential, lr: float) -> None:
         """Called after each step of the optimizer, with its learning rate."""
 
-    def predict(self, net: nn.Sequential, x: Tensor) -> Tensor:
-        """(N, C) the scores of the classes, the greatest of which is the prediction."""
-        scores: Tensor = net(x)
-        return scores
+    def predict(self, net: nn.Sequential, x: Tensor) -> Prediction:
+        """What the net answers, and what its layers answer that have a readout of their own."""
+        return Prediction(net(x))
 
     def reference(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         """Backpropagation through the readout that the method predicts with: what alignment compares it with."""
         return backward(net, x, y_N, self.loss, taps)
-
-    def readouts(self, net: nn.Sequential, x: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """(N, C) scores of each hidden layer that has a readout of its own, by layer."""
-        return {}
 
     def gauges(self) -> dict[str, dict[str, float | None]]:
         """Series of the rule's own state by name, each a value per layer, logged at every probe."""
@@ -144,14 +148,20 @@ def fans(weight: Tensor) -> tuple[int, int]:
     return weight.shape[1] * field, weight.shape[0] * field
 
 
+def deviation(weight: Tensor, init: LayerInit) -> float:
+    """Standard deviation of the entries that ``draw_like`` draws."""
+    fan_in, fan_out = fans(weight)
+    variance = {
+        "xavier_uniform": 2 / (fan_in + fan_out),
+        "kaiming_uniform": 1 / (3 * fan_in),
+        "uniform_fanout": 1 / (3 * fan_out),
+        "gaussian": 1 / fan_out,
+    }[init]
+    return math.sqrt(variance)
+
+
 def draw_like(weight: Tensor, generator: torch.Generator, init: LayerInit) -> Tensor:
     """Feedback in the shape of a forward weight for the feedback-alignment family."""
-    fan_in, fan_out = fans(weight)
     if init == "gaussian":
-        return torch.randn(weight.shape, generator=generator) / math.sqrt(fan_out)
-    bound = {
-        "xavier_uniform": math.sqrt(6 / (fan_in + fan_out)),
-        "kaiming_uniform": 1 / math.sqrt(fan_in),
-        "uniform_fanout": 1 / math.sqrt(fan_out),
-    }[init]
-    return (torch.rand(weight.shape, generator=generator) * 2 - 1) * bound
+        return torch.randn(weight.shape, generator=generator) * deviation(weight, init)
+    return (torch.rand(weight.shape, generator=generator) * 2 - 1) * (math.sqrt(3) * deviation(weight, init))

@@ -5,6 +5,7 @@ are due. To stop a run early, close the generator.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -157,24 +158,27 @@ def _evaluate_all(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
     epoch = step / setup.steps_per_epoch
     for name, part in (("validation", setup.splits.validation), ("test", setup.splits.test)):
         if part is not None:
-            loss, accuracy = evaluate(setup, part)
+            loss, accuracy, layers = evaluate(setup, part)
             if not abs(loss) < float("inf"):
                 yield from _diverged(ledger, step, f"the {name} loss was {loss} after step {step}")
-            yield ledger.evaluated(Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy))
+            event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=layers)
+            yield ledger.evaluated(event)
 
 
 @torch.inference_mode()
-def evaluate(setup: Setup, part: Split) -> tuple[float, float]:
-    """Mean loss and accuracy of a whole split, in evaluation mode."""
+def evaluate(setup: Setup, part: Split) -> tuple[float, float, dict[str, float]]:
+    """Mean loss, accuracy and the accuracy of layers with a readout of their own, in evaluation mode."""
     setup.net.eval()
-    total = torch.zeros(2, dtype=torch.float64, device=setup.device)
+    totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=setup.device))
     for index in torch.arange(len(part), device=setup.device).split(EVALUATION_BATCH):
         x, y_N = part.batch(index)
-        z_NC = setup.rule.predict(setup.net, x)
-        total += torch.stack((setup.loss(z_NC, y_N) * len(y_N), (z_NC.argmax(1) == y_N).sum()))
+        scores_NC, layers = setup.rule.predict(setup.net, x)
+        totals["loss"] += setup.loss(scores_NC, y_N) * len(y_N)
+        for name, answer_NC in {"": scores_NC, **layers}.items():
+            totals[name] += (answer_NC.argmax(1) == y_N).sum()
     setup.net.train()
-    loss, accuracy = (total / len(part)).tolist()
-    return loss, accuracy
+    loss, accuracy, *others = (torch.stack(list(totals.values())) / len(part)).tolist()
+    return loss, accuracy, dict(zip(layers, others, strict=True))
 
 
 def _started(setup: Setup, probe: Probe | None) -> Started:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Ge, Gt, Le
+
 from credit.spec.base import ByName, Positive, Spec
 
 
@@ -15,6 +17,12 @@ class MethodSpec(Spec):
     weight_transport: Wᵀ (or its signs) on the way back; backward_pass: a layer waits for the one above it;
     second_forward: a second forward pass."""
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "mse", "bce")
+    families: ClassVar[tuple[str, ...]] = ("dense", "conv", "mixer")
+    """Kinds of models that it trains."""
+    activations: ClassVar[tuple[str, ...] | None] = None
+    """Nonlinearities that it works with; None: any."""
+    plain: ClassVar[bool] = False
+    """It trains layers of one weight and a nonlinearity only, without batch norm and dropout."""
     joined_readout: ClassVar[bool] = False
     """The model's output layer belongs to the last hidden block, whose local readout it is."""
 
@@ -84,4 +92,173 @@ class DFA(MethodSpec):
     """zeros: forward weights and biases start at zero, as in Nøkland's tanh and sigmoid nets."""
 
 
-Method = Annotated[BP | Shallow | FA | DFA, ByName()]
+@dataclass(frozen=True, kw_only=True)
+class SignConcordant(MethodSpec):
+    """Feedback alignment whose B has the signs of W."""
+
+    needs = ("global_score", "derivatives", "weight_transport", "backward_pass")
+    feedback: LayerFeedback = field(default_factory=LayerFeedback)
+    """Whose magnitudes B has."""
+    last_layer: Literal["feedback", "bp"] = "feedback"
+    """bp: the output layer sends the error back by its true weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class USF(SignConcordant):
+    """Uniform sign-concordant feedback: B is a constant times the sign of W."""
+
+    name: Literal["usf"] = "usf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FRSF(SignConcordant):
+    """Fixed random-magnitude sign-concordant feedback: magnitudes drawn once, signs of W."""
+
+    name: Literal["frsf"] = "frsf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BRSF(SignConcordant):
+    """Batch-wise random-magnitude sign-concordant feedback: magnitudes drawn anew for every batch, signs of W."""
+
+    name: Literal["brsf"] = "brsf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KP(MethodSpec):
+    """Kolen-Pollack: feedback weights learn by the same steps as the forward weights and become them."""
+
+    needs = ("global_score", "derivatives", "backward_pass")
+    name: Literal["kp"] = "kp"
+    feedback: LayerFeedback = field(default_factory=LayerFeedback)
+    decay: Annotated[float, Gt(0), Le(1)] = 0.999
+    """Multiplies W and B after every step; B − W shrinks by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedFeedback(Spec):
+    """How the feedback of ``dkp`` starts and learns."""
+
+    init_gain: Positive = 0.1
+    """Standard deviation of the initial entries."""
+    lr: Annotated[float, Ge(0), Le(100)] | None = None
+    """null: the learning rate of the forward weights."""
+    decay: Annotated[float, Ge(0), Le(1)] = 1e-3
+    """B loses this share of itself with every step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DKP(MethodSpec):
+    """Direct Kolen-Pollack: direct feedback alignment whose feedback is learned. The rule is unverified."""
+
+    name: Literal["dkp"] = "dkp"
+    feedback: LearnedFeedback = field(default_factory=LearnedFeedback)
+    inject: Literal["layer_input", "post_activation"] = "layer_input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFeedback(Spec):
+    """How the matrices of ``drtp`` are drawn."""
+
+    distribution: Literal["gaussian", "uniform", "kaiming_uniform"] = "kaiming_uniform"
+    """gaussian N(0, 1); uniform U(±1/√n_k); kaiming_uniform U(±√(6/n_k))."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DRTP(MethodSpec):
+    """Direct random target projection: every hidden layer is told a fixed random projection of the label."""
+
+    needs = ("labels", "derivatives")
+    activations = ("tanh", "sigmoid")
+    name: Literal["drtp"] = "drtp"
+    feedback: TargetFeedback = field(default_factory=TargetFeedback)
+    inject: Literal["layer_input", "post_activation"] = "post_activation"
+    score_reduction: Literal["mean", "sum"] = "mean"
+    """sum: the projection is not divided by the batch size (the authors' code)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PepitaFeedback(Spec):
+    """How F, from the error to the input, is drawn."""
+
+    gain: Positive = 0.05
+    """Multiplies U(±√(6/n_0))."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PEPITA(MethodSpec):
+    """PEPITA: the error perturbs the input, and a second forward pass does the rest."""
+
+    needs = ("global_score", "second_forward")
+    families = ("dense",)
+    plain = True
+    name: Literal["pepita"] = "pepita"
+    feedback: PepitaFeedback = field(default_factory=PepitaFeedback)
+    output_error: Literal["second", "first"] = "second"
+    """Of which pass the output layer is told the error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FF(MethodSpec):
+    """Forward-Forward: layers tell images with their true label from images with a wrong one."""
+
+    needs = ("labels", "derivatives")
+    losses = ("cross_entropy",)
+    families = ("dense",)
+    plain = True
+    name: Literal["ff"] = "ff"
+    theta: Literal["width"] | Positive = "width"
+    """The goodness above which a sample counts as positive; width: the number of units of the layer."""
+    peer_weight: Annotated[float, Ge(0), Le(1e3)] = 0.03
+    inference: Literal["linear", "goodness"] = "linear"
+    """linear: a softmax on the normalised activities for the neutral label; goodness: every label is tried."""
+    locality: Literal["local", "global"] = "local"
+    """global: the contrasts of all layers send their gradients through the whole net."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Spec):
+    """The projection of a layer onto the classes."""
+
+    init: Literal["kaiming_uniform", "normal"] = "kaiming_uniform"
+    """kaiming_uniform: U(±1/√n); normal: N(0, 2/n)."""
+    max_features: Annotated[int, Ge(1), Le(65_536)] = 2048
+    """Maps are average-pooled until they have at most so many numbers (experimental: the paper's is not public)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonoForward(MethodSpec):
+    """Mono-Forward: every layer learns from a cross-entropy of its own, through a learned projection."""
+
+    needs = ("labels", "derivatives")
+    losses = ("cross_entropy",)
+    joined_readout = True
+    name: Literal["mono_forward"] = "mono_forward"
+    schedule: Literal["simultaneous", "greedy"] = "simultaneous"
+    """greedy: one block after the other, each for an equal share of the steps."""
+    predict: Literal["sum", "last"] = "sum"
+    """The class with the greatest sum of goodness over the layers, or with the greatest goodness of the last."""
+    head: Head = field(default_factory=Head)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLoss(MethodSpec):
+    """Local error signals: prediction and similarity matching at every block."""
+
+    needs = ("labels", "derivatives")
+    losses = ("cross_entropy",)
+    name: Literal["local_loss"] = "local_loss"
+    loss: Literal["pred", "sim", "predsim"] = "predsim"
+    beta: Annotated[float, Ge(0), Le(1)] = 0.99
+    """Share of similarity matching in predsim."""
+    dim_in_decoder: Annotated[int, Ge(1), Le(65_536)] = 4096
+    """Maps are average-pooled until they have at most so many numbers."""
+    similarity_std: bool = True
+    """Maps are compared by the standard deviation over space of each channel."""
+    decoder_init: Literal["zeros", "kaiming_uniform"] = "zeros"
+    decoder_bias: bool = True
+
+
+Method = Annotated[
+    BP | Shallow | FA | USF | FRSF | BRSF | KP | DFA | DKP | DRTP | FF | MonoForward | LocalLoss | PEPITA, ByName()
+]

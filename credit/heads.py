@@ -1,0 +1,65 @@
+"""Local readouts: what a layer says of the classes by itself."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Projection(nn.Module):
+    """A linear map from a layer's output onto the classes; maps are average-pooled first until they fit.
+
+    Args:
+        shape: of one output: (n,), (channels, height, width) or (patches, channels).
+        max_features: the most inputs of the linear map.
+        init: kaiming_uniform U(±1/√n), normal N(0, 2/n), or zeros.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        classes: int,
+        generator: torch.Generator,
+        *,
+        init: Literal["kaiming_uniform", "normal", "zeros"],
+        max_features: int,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel = pooling(shape, max_features)
+        features = self.pooled(torch.zeros(1, *shape)).numel()
+        weight = {
+            "kaiming_uniform": lambda: (
+                (torch.rand(classes, features, generator=generator) * 2 - 1) / math.sqrt(features)
+            ),
+            "normal": lambda: torch.randn(classes, features, generator=generator) * math.sqrt(2 / features),
+            "zeros": lambda: torch.zeros(classes, features),
+        }[init]()
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(classes)) if bias else None
+
+    def pooled(self, h_ND: Tensor) -> Tensor:
+        """(N, features)"""
+        if self.kernel > 1:
+            if h_ND.dim() == 3:
+                h_ND = F.avg_pool1d(h_ND.mT, self.kernel, ceil_mode=True)
+            else:
+                h_ND = F.avg_pool2d(h_ND, self.kernel, ceil_mode=True)
+        return h_ND.flatten(1)
+
+    def forward(self, h_ND: Tensor) -> Tensor:
+        return F.linear(self.pooled(h_ND), self.weight, self.bias)
+
+
+def pooling(shape: Sequence[int], max_features: int) -> int:
+    """The smallest pooling window after which a map has at most ``max_features`` numbers; 1 for a plain layer."""
+    if len(shape) == 1:
+        return 1
+    channels, spatial = (shape[0], shape[1:]) if len(shape) == 3 else (shape[1], shape[:1])
+    window = 1
+    while window < max(spatial) and channels * math.prod(-(-size // window) for size in spatial) > max_features:
+        window += 1
+    return window

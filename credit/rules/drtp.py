@@ -1,0 +1,49 @@
+"""Direct random target projection (Frenkel, Lefebvre and Bol, arXiv 1909.01311).
+
+    δ_k = (y B_k) ⊙ f′_k(a_k)   k < L, y one-hot targets, not the error        the output layer: its ordinary gradient
+
+Hidden layers need the label alone and could learn during the forward pass. The authors' code sums over the batch
+(``score_reduction = sum``).
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn, tensordot
+
+from credit.flow import NONE, Credit, Taps, broadcast
+from credit.rule import Rule, Task, draw_broadcast, output_shapes
+
+
+class DRTP(Rule):
+    """Every hidden block is told a fixed random projection of the label."""
+
+    def __init__(
+        self, net: nn.Sequential, task: Task, *, feedback: dict[str, Any], score_reduction: Literal["mean", "sum"]
+    ) -> None:
+        super().__init__(net, task)
+        *hidden, (self.classes,) = output_shapes(net, task.sample)
+        drawn = draw_broadcast(
+            hidden,
+            self.classes,
+            task.generator,
+            kind="per_layer",
+            distribution=feedback["distribution"],
+            normalize=False,
+            gain=1.0,
+            adaptive=False,
+        )
+        for k, B in enumerate(drawn, start=1):
+            self.register_buffer(f"B_{k}", B)
+        self.score_reduction = score_reduction
+
+    def signal(self, targets_NC: Tensor, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:  # noqa: ARG002
+        q_ND: Tensor = tensordot(targets_NC, self.get_buffer(f"B_{k + 1}"), 1)
+        return q_ND
+
+    def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
+        targets_NC = F.one_hot(y_N, self.classes).to(self.get_buffer("B_1").dtype)
+        if self.score_reduction == "mean":
+            targets_NC = targets_NC / len(y_N)
+        return broadcast(net, x, y_N, self.loss, partial(self.signal, targets_NC), taps)
