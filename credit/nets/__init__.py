@@ -1,21 +1,11 @@
-"""NETS: spec class -> builder of its layers, one line per model."""
-
-import math
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+"""From a model's spec to its net."""
 
 import torch
 
 from credit import spec
-from credit.nets.blocks import Layer, Net, assemble
-from credit.nets.mlp import mlp
-from credit.nets.papers import launay_fc
-
-NETS: dict[type[spec.Spec], Callable[..., list[Layer]]] = {
-    spec.MLP: mlp,
-    spec.LaunayFC: launay_fc,
-}
+from credit.nets.blocks import Net, assemble
+from credit.nets.modules import Draw, module
+from credit.spec.plan import blocks, plan
 
 
 def build_net(
@@ -25,7 +15,7 @@ def build_net(
 
     ``shape`` is that of one input: (channels, height, width).
     """
-    options: dict[str, Any] = {key: value for key, value in asdict(model).items() if key != "name"}
-    init = getattr(method, "forward_init", "default")
-    layers = NETS[type(model)](math.prod(shape), classes, generator, init, **options)
-    return assemble(layers, getattr(method, "inject", "layer_input"), joined_readout=method.joined_readout)
+    draw = Draw(getattr(method, "forward_init", "default"), generator)
+    layers = plan(model, shape, classes)
+    modules = {placed: module(placed.part, placed.shape, draw) for layer in layers for placed in layer.parts}
+    return assemble(layers, blocks(layers, method), modules)

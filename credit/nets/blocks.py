@@ -1,42 +1,17 @@
 """Blocks: the unit of credit, of memory and of compilation; and the net that is a sequence of them.
 
-A layer is declared as its modules in order (weight, dropout, activation, norm, …). Where the net is cut into blocks is
-the method's choice (``inject``): at the input of the next weight layer, or right after the nonlinearity, in which case
-what follows it joins the next block. The cut changes neither the parameters nor their order.
+What the layers are, and where the net is cut, is said by ``credit.spec.plan``. The cut changes neither the parameters
+nor their order.
 """
 
 import hashlib
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-Inject = Literal["layer_input", "post_activation"]
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "sigmoid": nn.Sigmoid,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer before the net is cut: its public name and its modules in order."""
-
-    name: str
-    modules: Sequence[nn.Module]
-    weight: nn.Module | None
-    """The module whose output is the pre-activation a; None for a layer of several weights."""
-    activation: nn.Module | None
-    """After which the layer may be cut (``post_activation``); None: at its end."""
+from credit.spec.layers import Mixing
+from credit.spec.plan import LayerPlan, Placed
 
 
 class Point(NamedTuple):
@@ -44,6 +19,7 @@ class Point(NamedTuple):
 
     layer: str
     preactivation: str | None
+    """Of the module whose output is the pre-activation a; None for a layer of several weights."""
     output: str
     modules: tuple[str, ...]
 
@@ -87,53 +63,33 @@ def fingerprint(net: Net) -> str:
     return digest.hexdigest()
 
 
-def assemble(layers: Sequence[Layer], inject: Inject = "layer_input", *, joined_readout: bool = False) -> Net:
-    """Cut layers into blocks and remember where each layer went.
-
-    Args:
-        layers: the last one is the output layer.
-        inject: where the net is cut.
-        joined_readout: the output layer stays in the block of the last hidden layer.
-    """
-    groups: list[list[nn.Module]] = [[]]
-    for k, layer in enumerate(layers):
-        last = k >= len(layers) - 1 - joined_readout
-        cut = layer.activation if inject == "post_activation" and layer.activation else layer.modules[-1]
-        for module in layer.modules:
-            groups[-1].append(module)
-            if module is cut and not last:
-                groups.append([])
-    net = Net(*(Block(group) for group in groups))
+def assemble(
+    layers: Sequence[LayerPlan], blocks: Sequence[Sequence[Placed]], modules: Mapping[Placed, nn.Module]
+) -> Net:
+    """Put modules into their blocks and remember where each layer went."""
+    net = Net(*(Block([modules[placed] for placed in block]) for block in blocks))
     paths = {module: path for path, module in net.named_modules()}
     net.points = tuple(
         Point(
             layer.name,
-            paths[layer.weight] if layer.weight else None,
-            paths[layer.modules[-1]],
-            tuple(paths[module] for module in layer.modules),
+            None if isinstance(layer.weight.part, Mixing) else paths[modules[layer.weight]],
+            paths[modules[layer.parts[-1]]],
+            tuple(paths[modules[placed]] for placed in layer.parts),
         )
         for layer in layers
     )
-    net.names = {paths[module]: name for layer in layers for module, name in _named(layer)}
+    net.names = {paths[module]: name for layer in layers for module, name in _named(layer, modules)}
     return net
 
 
-def _named(layer: Layer) -> Iterator[tuple[nn.Module, str]]:
-    """The modules of a layer that hold tensors of their own, with their public names."""
-    for module in layer.modules:
-        for path, part in module.named_modules():
+def _named(layer: LayerPlan, modules: Mapping[Placed, nn.Module]) -> Iterator[tuple[nn.Module, str]]:
+    """The modules of a layer that hold tensors of their own, with their public names: hidden1, hidden1.norm, …"""
+    norms = 0
+    for placed in layer.parts:
+        name = layer.name
+        if placed.part.learned(placed.shape) and not placed.part.weighs:
+            norms += 1
+            name = f"{layer.name}.norm{norms if norms > 1 else ''}"
+        for path, part in modules[placed].named_modules():
             if any(True for _ in (*part.parameters(recurse=False), *part.buffers(recurse=False))):
-                name = layer.name if module is layer.weight or layer.weight is None else f"{layer.name}.norm"
                 yield part, f"{name}.{path}" if path else name
-
-
-def linear(
-    n_in: int, n_out: int, *, bias: bool, init: Literal["default", "zeros"], generator: torch.Generator
-) -> nn.Linear:
-    """A linear layer with torch's own distribution, U(±1/√n_in), drawn from the generator given; or all zeros."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
-    bound = 1 / math.sqrt(n_in) if init == "default" else 0.0
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
-    return layer

@@ -9,6 +9,7 @@ What a single field cannot know (a method that cannot train a model) is checked 
 
 from credit.spec.base import *
 from credit.spec.datasets import *
+from credit.spec.layers import *
 from credit.spec.methods import *
 from credit.spec.models import *
 from credit.spec.optimizers import *

@@ -10,6 +10,7 @@ from credit.spec.datasets import Dataset
 from credit.spec.methods import Method
 from credit.spec.models import Model
 from credit.spec.optimizers import Adam, Optimizer
+from credit.spec.plan import needs_two_samples, plan
 
 Loss = Literal["cross_entropy", "mse"]
 Control = Literal["bp", "shallow"]
@@ -78,6 +79,7 @@ class Run(Spec):
     def __post_init__(self) -> None:
         if len(set(self.controls)) < len(self.controls):
             raise Incompatible("/controls", "each control may be named once")
+        layers = plan(self.model, self.dataset.shape, self.dataset.classes)
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)
         if self.training.drop_last and self.training.batch_size > train:
@@ -86,7 +88,7 @@ class Run(Spec):
                 f"with drop_last, {train} training images make no batch of {self.training.batch_size}",
             )
         if (
-            getattr(self.model, "batch_norm", False)
+            needs_two_samples(layers)
             and not self.training.drop_last
             and train % self.training.batch_size == 1
         ):

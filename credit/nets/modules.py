@@ -1,0 +1,86 @@
+"""MODULES: kind of part -> how its module is made, one line per kind; and how weights are drawn."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from credit import spec
+from credit.nets.mixer import Mixing, TokenMean, Tokens
+from credit.spec.layers import Part, Shape
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Makes weights with torch's own distribution, U(±1/√fan_in), from the generator given; or all zeros."""
+
+    init: Literal["default", "zeros"]
+    generator: torch.Generator
+
+    def linear(self, n_in: int, n_out: int, *, bias: bool = True) -> nn.Linear:
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
+        self._fill(layer, n_in)
+        return layer
+
+    def conv(self, c_in: int, part: spec.ConvLayer) -> nn.Conv2d:
+        how = {"stride": part.stride, "padding": part.padding, "bias": part.bias}
+        layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, c_in, part.channels, part.kernel, **how)
+        self._fill(layer, c_in * part.kernel**2)
+        return layer
+
+    @torch.no_grad()
+    def _fill(self, layer: nn.Module, fan_in: int) -> None:
+        bound = 1 / math.sqrt(fan_in) if self.init == "default" else 0.0
+        for parameter in layer.parameters():
+            parameter.uniform_(-bound, bound, generator=self.generator)
+
+
+def _norm(part: spec.NormLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa: ARG001  (the table's signature)
+    if part.kind == "layer":
+        return nn.LayerNorm(list(shape))
+    return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
+
+
+def _pool(part: spec.PoolLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa: ARG001
+    if part.kind == "global_avg":
+        return nn.AdaptiveAvgPool2d(1)
+    return {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}[part.kind](part.size, part.stride)
+
+
+def _mixing(part: spec.Mixing, shape: Shape, draw: Draw) -> nn.Module:
+    tokens, width = shape
+    side = tokens if part.over == "tokens" else width
+    up, down = draw.linear(side, part.units), draw.linear(part.units, side)
+    return Mixing(nn.LayerNorm(width), up, ACTIVATIONS[part.activation](), down, transposed=part.over == "tokens")
+
+
+MODULES: dict[type[Part], Callable[[Any, Shape, Draw], nn.Module]] = {
+    spec.DenseLayer: lambda part, shape, draw: draw.linear(shape[0], part.units, bias=part.bias),
+    spec.ConvLayer: lambda part, shape, draw: draw.conv(shape[0], part),
+    spec.PoolLayer: _pool,
+    spec.FlattenLayer: lambda *_: nn.Flatten(),
+    spec.NormLayer: _norm,
+    spec.ActivationLayer: lambda part, *_: ACTIVATIONS[part.kind](),
+    spec.DropoutLayer: lambda part, *_: nn.Dropout(part.rate),
+    spec.Tokens: lambda *_: Tokens(),
+    spec.Mixing: _mixing,
+    spec.TokenMean: lambda _, shape, __: TokenMean(shape[1]),
+}
+
+
+def module(part: Part, shape: Shape, draw: Draw) -> nn.Module:
+    """The module of a part whose input has this shape."""
+    return MODULES[type(part)](part, shape, draw)
