@@ -21,6 +21,7 @@ class Point(NamedTuple):
     preactivation: str | None
     """Of the module whose output is the pre-activation a; None for a layer of several weights."""
     output: str
+    """Of the last module before the cut, where a signal for the layer lands."""
     modules: tuple[str, ...]
 
 
@@ -73,13 +74,19 @@ def assemble(
         Point(
             layer.name,
             None if isinstance(layer.weight.part, Mixing) else paths[modules[layer.weight]],
-            paths[modules[layer.parts[-1]]],
+            paths[modules[_told(layer, blocks)]],
             tuple(paths[modules[placed]] for placed in layer.parts),
         )
         for layer in layers
     )
     net.names = {paths[module]: name for layer in layers for module, name in _named(layer, modules)}
     return net
+
+
+def _told(layer: LayerPlan, blocks: Sequence[Sequence[Placed]]) -> Placed:
+    """The layer's last part in the block of its weight: where a signal for the layer lands."""
+    block = next(block for block in blocks if layer.weight in block)
+    return [placed for placed in layer.parts if placed in block][-1]
 
 
 def _named(layer: LayerPlan, modules: Mapping[Placed, nn.Module]) -> Iterator[tuple[nn.Module, str]]:

@@ -5,9 +5,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from credit.spec.base import Incompatible
-from credit.spec.layers import ActivationLayer, Misfit, NormLayer, Part, Shape
+from credit.spec.layers import (
+    ActivationLayer,
+    ConvLayer,
+    DropoutLayer,
+    Misfit,
+    Mixing,
+    NormLayer,
+    Part,
+    PoolLayer,
+    Shape,
+)
 from credit.spec.methods import MethodSpec
 from credit.spec.models import ModelSpec
+
+NONLINEAR = (ActivationLayer, Mixing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +97,29 @@ def blocks(layers: Sequence[LayerPlan], method: MethodSpec) -> list[list[Placed]
             if placed is layer.cut(inject) and not last:
                 found.append([])
     return found
+
+
+def unsuited(layers: Sequence[LayerPlan], method: MethodSpec) -> str | None:
+    """Why a method cannot train these layers; None: it can."""
+    parts = [placed.part for layer in layers for placed in layer.parts]
+    name, kind = getattr(method, "name", ""), family(parts)
+    if kind not in method.families:
+        return f"{name} trains {' and '.join(method.families)} models only, and this is a {kind} one"
+    used = {part.activation if isinstance(part, Mixing) else part.kind for part in parts if isinstance(part, NONLINEAR)}
+    if method.activations and not used <= set(method.activations):
+        unknown = ", ".join(sorted(used - set(method.activations)))
+        return f"{name} works with {' and '.join(method.activations)}, not with {unknown}"
+    extra = next((part for part in parts if isinstance(part, NormLayer | DropoutLayer)), None)
+    if method.plain and extra:
+        return f"{name} trains layers of a weight and a nonlinearity only, without {extra.name}"
+    return None
+
+
+def family(parts: Sequence[Part]) -> str:
+    """dense, conv or mixer: the most special of its parts names a model."""
+    if any(isinstance(part, Mixing) for part in parts):
+        return "mixer"
+    return "conv" if any(isinstance(part, ConvLayer | PoolLayer) for part in parts) else "dense"
 
 
 def needs_two_samples(layers: Sequence[LayerPlan]) -> bool:

@@ -10,9 +10,9 @@ from credit.spec.datasets import Dataset
 from credit.spec.methods import Method
 from credit.spec.models import Model
 from credit.spec.optimizers import Adam, Optimizer
-from credit.spec.plan import needs_two_samples, plan
+from credit.spec.plan import needs_two_samples, plan, unsuited
 
-Loss = Literal["cross_entropy", "mse"]
+Loss = Literal["cross_entropy", "mse", "bce"]
 Control = Literal["bp", "shallow"]
 
 
@@ -80,6 +80,9 @@ class Run(Spec):
         if len(set(self.controls)) < len(self.controls):
             raise Incompatible("/controls", "each control may be named once")
         layers = plan(self.model, self.dataset.shape, self.dataset.classes)
+        reason = unsuited(layers, self.method)
+        if reason:
+            raise Incompatible("/method/name", reason)
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)
         if self.training.drop_last and self.training.batch_size > train:
