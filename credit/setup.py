@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, optim
 
 from credit import data, spec
+from credit.data.augment import flip_crop
 from credit.data.split import Splits, split
 from credit.events import RunError
 from credit.flow import Loss
@@ -48,6 +49,13 @@ class Setup:
         indices: tuple[Tensor, ...] = order.to(self.device).split(self.chosen.training.batch_size)
         return indices[: self.steps_per_epoch]
 
+    def batch(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Training samples, augmented as the spec says; what is drawn depends on seed and step alone."""
+        x, y_N = self.splits.train.batch(index)
+        if self.chosen.dataset.augment == "flip_crop":
+            x = flip_crop(x, self.streams.generator("augment", step))
+        return x, y_N
+
     def state(self) -> list[Tensor]:
         """Every tensor that outlives a step: parameters, buffers, the rule's and the optimizer's."""
         moments = (value for state in self.optimizer.state.values() for value in state.values())
@@ -55,7 +63,7 @@ class Setup:
         return [*own, *(tensor for tensor in moments if isinstance(tensor, Tensor))]
 
 
-def build(chosen: spec.Run, datasets: Path | None, cache: Path) -> Setup:
+def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.Progress | None = None) -> Setup:
     """Make the process's numbers depend on the spec alone, then build all parts from it.
 
     Raises:
@@ -66,7 +74,7 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path) -> Setup:
     assert training.threads is not None
     prepare(training.threads)
     device = pick_device(training.device)
-    images = data.load(chosen.dataset, datasets=datasets, cache=cache)
+    images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
     streams, loss = Streams(training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
     net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"))

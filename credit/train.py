@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from credit import spec
+from credit import data, spec
 from credit.alignment import Probe
 from credit.data.split import Split
 from credit.events import Diagnosed, Evaluated, Event, Finished, Progress, RunError, Started
@@ -32,7 +32,14 @@ REPORT_SECONDS = 0.25
 ADVICE = "lower the learning rate or the feedback's gain; tanh or batch norm keep activations bounded"
 
 
-def run(chosen: spec.Run, *, datasets: Path | None, cache: Path, out: Path | None = None) -> Iterator[Event]:
+def run(
+    chosen: spec.Run,
+    *,
+    datasets: Path | None,
+    cache: Path,
+    out: Path | None = None,
+    progress: data.Progress | None = None,
+) -> Iterator[Event]:
     """Train as a resolved spec says and tell what happens; ``Started`` comes first, ``Finished`` last.
 
     Meant for a process of its own: sets torch's thread count, deterministic algorithms and the global random state
@@ -43,12 +50,13 @@ def run(chosen: spec.Run, *, datasets: Path | None, cache: Path, out: Path | Non
         datasets: a folder of data sets placed there by hand, or None.
         cache: folder for downloads and decoded copies.
         out: where to write ``model.safetensors`` (weights and the rule's feedback), or None.
+        progress: told bytes so far and bytes in all (0 where nobody says) of a download, should there be one.
 
     Raises:
         RunError: the data are not to be had, the device is not there, memory ran out or a loss stopped being finite.
     """
     try:
-        setup = build(chosen, datasets, cache)
+        setup = build(chosen, datasets, cache, progress)
         yield from _train(setup)
         if out is not None:
             save(setup, out / "model.safetensors")
@@ -77,7 +85,7 @@ def _train(setup: Setup) -> Iterator[Event]:
         ledger.visit(order)
         tally.clear()
         for index in setup.batches(order):
-            x, y_N = splits.train.batch(index)
+            x, y_N = setup.batch(index, step)
             if step == min(1, setup.steps - 1):
                 with tally.paused(), metered((*setup.state(), x, y_N)) as ledger.cost:
                     credit = _step(setup, x, y_N, step)

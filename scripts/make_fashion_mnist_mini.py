@@ -18,7 +18,8 @@ import numpy as np
 
 from credit import spec
 from credit.data import DATASETS
-from credit.data.readers import idx, unpack
+from credit.data.archives import unpack
+from credit.data.readers import idx
 from credit.data.source import Bytes, Content
 
 PER_CLASS = {"train": 800, "t10k": 200}

@@ -12,14 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from credit.data.source import Remote
+from credit.data.source import Remote, algorithm
 
 TIMEOUT_SECONDS = 30
 CHUNK = 2**18
+MAX_BYTES = 2**28
+"""No official file is larger."""
 STALE_SECONDS = 86_400
 
 Progress = Callable[[int, int], None]
-"""(bytes so far, bytes in all)."""
+"""(bytes so far, bytes in all or 0 where nobody says)."""
 
 
 class DownloadError(Exception):
@@ -49,23 +51,33 @@ def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Pat
 def _receive(remote: Remote, file: BinaryIO, progress: Progress | None) -> None:
     """Copy a file from its address, chunk by chunk, never more than it should have."""
     request = urllib.request.Request(remote.url, headers={"User-Agent": "creditlab"})  # noqa: S310  (addresses are constants)
-    digest, done = hashlib.sha256(), 0
+    digest, done = hashlib.new(algorithm(remote.checksum), usedforsecurity=False), 0
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
-        announced = response.headers.get("Content-Length", str(remote.size))
-        if announced != str(remote.size):
-            raise DownloadError(f"{remote.url}: has {announced} bytes, not the official {remote.size}")
+        size = _announced(remote, response.headers.get("Content-Length"))
         while chunk := response.read(CHUNK):
             done += len(chunk)
-            if done > remote.size:
-                raise DownloadError(f"{remote.url}: sent more than the official {remote.size} bytes")
+            if done > (size or MAX_BYTES):
+                raise DownloadError(f"{remote.url}: sent more than {size or MAX_BYTES} bytes")
             digest.update(chunk)
             file.write(chunk)
             if progress:
-                progress(done, remote.size)
-    if done < remote.size:
-        raise DownloadError(f"{remote.url}: ended after {done} of {remote.size} bytes")
-    if digest.hexdigest() != remote.sha256:
-        raise DownloadError(f"{remote.url}: has the SHA-256 {digest.hexdigest()}, not the official {remote.sha256}")
+                progress(done, size or 0)
+    if size and done < size:
+        raise DownloadError(f"{remote.url}: ended after {done} of {size} bytes")
+    if digest.hexdigest() != remote.checksum:
+        found = f"the checksum ({digest.name}) {digest.hexdigest()}"
+        raise DownloadError(f"{remote.url}: has {found}, not the official {remote.checksum}")
+
+
+def _announced(remote: Remote, length: str | None) -> int | None:
+    """Bytes that a download has: the official number, else what the server says."""
+    if length is None or not length.isdecimal():
+        return remote.size
+    if remote.size is not None and int(length) != remote.size:
+        raise DownloadError(f"{remote.url}: has {length} bytes, not the official {remote.size}")
+    if int(length) > MAX_BYTES:
+        raise DownloadError(f"{remote.url}: has {length} bytes, more than any data set")
+    return int(length)
 
 
 @contextmanager

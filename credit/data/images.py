@@ -11,7 +11,7 @@ from torch import Tensor
 
 from credit.data.download import replacing
 
-TENSORS = ("train_x", "train_y", "test_x", "test_y")
+TENSORS = ("train_x", "train_y", "test_x", "test_y", "validation_x", "validation_y")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,9 @@ class Images:
         train_y: int64 (N,), the class of each.
         test_x: uint8 (N, C, H, W).
         test_y: int64 (N,).
-        sha256: of names, types, shapes and bytes of the four tensors.
+        sha256: of names, types, shapes and bytes of the tensors.
+        validation_x: likewise, of the official validation split; None where there is none.
+        validation_y: likewise.
     """
 
     train_x: Tensor
@@ -31,23 +33,27 @@ class Images:
     test_x: Tensor
     test_y: Tensor
     sha256: str
+    validation_x: Tensor | None = None
+    validation_y: Tensor | None = None
 
     @classmethod
-    def of(cls, train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> "Images":
-        """From contiguous CPU tensors, which are hashed."""
-        tensors = (train_x, train_y, test_x, test_y)
+    def of(cls, **tensors: Tensor) -> "Images":
+        """From contiguous CPU tensors, which are hashed in the order of ``TENSORS``."""
         digest = hashlib.sha256()
-        for name, tensor in zip(TENSORS, tensors, strict=True):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.numpy().data)
-        return cls(*tensors, sha256=digest.hexdigest())
+        for name in (name for name in TENSORS if name in tensors):
+            digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+            digest.update(tensors[name].numpy().data)
+        return cls(**tensors, sha256=digest.hexdigest())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those there are, by name."""
+        return {name: tensor for name in TENSORS if (tensor := getattr(self, name)) is not None}
 
 
 def remember(decoded: Images, path: Path, key: str) -> None:
     """Write a decoded data set; ``key`` says what it was decoded from."""
-    tensors = {name: getattr(decoded, name) for name in TENSORS}
     with suppress(OSError, SafetensorError), replacing(path) as part:  # a full disk only makes the next load slow
-        save_file(tensors, part, {"decoded_from": key, "sha256": decoded.sha256})
+        save_file(decoded.tensors(), part, {"decoded_from": key, "sha256": decoded.sha256})
 
 
 def recall(path: Path, key: str) -> Images | None:
@@ -57,7 +63,8 @@ def recall(path: Path, key: str) -> Images | None:
             metadata = file.metadata() or {}
             if metadata.get("decoded_from") != key:
                 return None
-            decoded = Images.of(*(file.get_tensor(name) for name in TENSORS))
+            names = set(file.keys())
+            decoded = Images.of(**{name: file.get_tensor(name) for name in TENSORS if name in names})
     except (OSError, SafetensorError):
         return None
     return decoded if decoded.sha256 == metadata.get("sha256") else None

@@ -1,89 +1,27 @@
-"""Official file formats → uint8 arrays: idx, CIFAR's binary version, CIFAR's pickles; strict, no per-sample Python."""
+"""Official file formats → uint8 arrays: idx, CIFAR's binary version and pickles, npy; strict, no per-sample Python."""
 
-import gzip
 import io
-import lzma
 import math
 import pickle
 import struct
-import tarfile
-import zlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct
+from numpy.typing import NDArray
 
-from credit.data.source import Bytes, Content
-
-MAX_BYTES = 2**28
-"""No part of any data set is larger once unpacked; guards against a file that unpacks without end."""
+from credit.data.archives import BadFile
+from credit.data.source import Bytes, Content, Samples
 
 CIFAR_SHAPE = (3, 32, 32)
 CIFAR_PIXELS = math.prod(CIFAR_SHAPE)
-OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError)
-
-
-class BadFile(ValueError):  # noqa: N818  (it names the file that is bad)
-    """A file that is not what it should be; the message names it."""
-
-    def __init__(self, origin: str, problem: str) -> None:
-        super().__init__(f"{origin} {problem}")
-
-
-# ---- unpacking -------------------------------------------------------------------------------------------------------
-
-
-def unpack(path: Path) -> Content:
-    """The content of a file, gzipped (``.gz``), xz-compressed (``.xz``) or as it is.
-
-    Raises:
-        BadFile: it does not unpack, or not within ``MAX_BYTES``.
-        OSError: it cannot be read.
-    """
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rb") as file:
-            return Content(str(path), _bounded(str(path), file))
-    except BROKEN as error:
-        raise BadFile(str(path), f"is damaged: {error}") from error
-
-
-def extract(path: Path, names: Sequence[str]) -> list[Content]:
-    """The named members of a tar archive, read in memory in one pass; nothing is ever unpacked to disk.
-
-    Raises:
-        BadFile: the archive is damaged, or a member is missing or too large.
-        OSError: it cannot be read.
-    """
-    found: dict[str, Content] = {}
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
-                file = archive.extractfile(member) if member.isreg() and member.name in names else None
-                if file:
-                    origin = f"{member.name} in {path}"
-                    found[member.name] = Content(origin, _bounded(origin, file))
-    except BROKEN as error:
-        raise BadFile(str(path), f"is damaged: {error}") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise BadFile(str(path), f"lacks {', '.join(missing)}")
-    return [found[name] for name in names]
-
-
-def _bounded(origin: str, file: Any) -> bytes:
-    raw: bytes = file.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise BadFile(origin, f"is larger than {MAX_BYTES} bytes once unpacked")
-    return raw
 
 
 # ---- idx -------------------------------------------------------------------------------------------------------------
 
 
-def idx(parts: Sequence[Content], classes: int) -> tuple[Bytes, Bytes]:
+def idx(parts: Sequence[Content], classes: int) -> Samples:
     """Images (N, 1, H, W) and labels (N,) from an idx3 file of images and an idx1 file of labels, both unsigned bytes.
 
     Raises:
@@ -118,44 +56,69 @@ def _check_labels(origin: str, labels: Bytes, classes: int) -> None:
         raise BadFile(origin, f"has the label {labels.max()}; there are {classes} classes, from 0 on")
 
 
-# ---- CIFAR-10 --------------------------------------------------------------------------------------------------------
+# ---- CIFAR -----------------------------------------------------------------------------------------------------------
 
 
-def cifar(parts: Sequence[Content], classes: int) -> tuple[Bytes, Bytes]:
+def cifar10(parts: Sequence[Content], classes: int) -> Samples:
     """Images (N, 3, 32, 32) and labels (N,) from batches of the binary version: records of a label and 3,072 pixels.
 
     Raises:
         BadFile: a size that is no number of records, a label out of range.
     """
-    record = 1 + CIFAR_PIXELS
+    return _cifar(parts, classes, 1)
+
+
+def cifar100(parts: Sequence[Content], classes: int) -> Samples:
+    """Likewise from records of a coarse label, a fine label and 3,072 pixels; the fine labels are the classes."""
+    return _cifar(parts, classes, 2)
+
+
+def _cifar(parts: Sequence[Content], classes: int, labels: int) -> Samples:
+    """The last of the labels of a record is the class."""
+    record = labels + CIFAR_PIXELS
     batches = []
     for part in parts:
         if not part.raw or len(part.raw) % record:
             raise BadFile(part.origin, f"has {len(part.raw)} bytes, which is no number of records of {record} bytes")
         batch = np.frombuffer(part.raw, np.uint8).reshape(-1, record)
-        _check_labels(part.origin, batch[:, 0], classes)
+        _check_labels(part.origin, batch[:, labels - 1], classes)
         batches.append(batch)
-    x = np.concatenate([batch[:, 1:] for batch in batches]).reshape(-1, *CIFAR_SHAPE)
-    return x, np.concatenate([batch[:, 0] for batch in batches])
+    x = np.concatenate([batch[:, labels:] for batch in batches]).reshape(-1, *CIFAR_SHAPE)
+    return x, np.concatenate([batch[:, labels - 1] for batch in batches])
 
 
-def cifar_records(part: Content) -> Content:
+def cifar10_records(part: Content) -> Content:
     """A pickled batch of the Python version as a batch of the binary version: the same images in the same order.
 
     Raises:
         BadFile: the pickle asks for anything but a plain array, or holds no images and labels.
     """
+    return _records(part, b"labels")
+
+
+def cifar100_records(part: Content) -> Content:
+    """Likewise for a pickle with coarse and fine labels."""
+    return _records(part, b"coarse_labels", b"fine_labels")
+
+
+def _records(part: Content, *keys: bytes) -> Content:
     try:
         batch = CifarUnpickler(io.BytesIO(part.raw), encoding="bytes").load()
-        data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+        data, labels = np.asarray(batch[b"data"]), [np.asarray(batch[key]) for key in keys]
     except Exception as error:  # what is no batch fails in every possible way
         raise BadFile(part.origin, f"is refused: {type(error).__name__}: {error}") from error
     if data.dtype != np.uint8 or data.shape[1:] != (CIFAR_PIXELS,):
         raise BadFile(part.origin, f"has {data.dtype} data of shape {data.shape}, not uint8 of (N, {CIFAR_PIXELS})")
+    columns = [_column(part.origin, values, len(data)) for values in labels]
+    return Content(part.origin, np.concatenate([*columns, data], axis=1).tobytes())
+
+
+def _column(origin: str, labels: NDArray[Any], n: int) -> Bytes:
+    """(N, 1) the labels of a pickle."""
     column = labels.astype(np.uint8) if labels.dtype.kind == "i" else None
-    if column is None or labels.shape != data.shape[:1] or (labels != column).any():
-        raise BadFile(part.origin, f"has no list of {len(data)} labels")
-    return Content(part.origin, np.concatenate([column[:, None], data], axis=1).tobytes())
+    if column is None or labels.shape != (n,) or (labels != column).any():
+        raise BadFile(origin, f"has no list of {n} labels")
+    return column[:, None]
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -180,3 +143,35 @@ class CifarUnpickler(pickle.Unpickler):
             return self.PERMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+
+# ---- npy -------------------------------------------------------------------------------------------------------------
+
+
+def npy(parts: Sequence[Content], classes: int) -> Samples:
+    """Images (N, C, H, W) and labels (N,) from an array of images, (N, H, W) or (N, H, W, C), and one of labels (N, 1).
+
+    The arrays are uint8, in numpy's npy format: the members of MedMNIST's npz files.
+
+    Raises:
+        BadFile: no such array, objects among them, other numbers of images and labels, a label out of range.
+    """
+    images, labels = parts
+    x, y = _npy_array(images), _npy_array(labels)
+    if x.ndim not in {3, 4}:
+        raise BadFile(images.origin, f"has the shape {x.shape}, not (N, H, W) or (N, H, W, C)")
+    if y.shape != (len(x), 1):
+        raise BadFile(labels.origin, f"has the shape {y.shape}, not ({len(x)}, 1) for the images of {images.origin}")
+    _check_labels(labels.origin, y, classes)
+    x = np.moveaxis(x, -1, 1) if x.ndim == 4 else x[:, None]
+    return np.ascontiguousarray(x), y[:, 0].copy()
+
+
+def _npy_array(part: Content) -> Bytes:
+    try:
+        array = np.lib.format.read_array(io.BytesIO(part.raw), allow_pickle=False)
+    except Exception as error:  # numpy reads the header as Python's syntax, which fails in many ways
+        raise BadFile(part.origin, f"is no array: {error}") from error
+    if array.dtype != np.uint8:
+        raise BadFile(part.origin, f"holds {array.dtype}, not uint8")
+    return np.asarray(array, np.uint8)

@@ -49,8 +49,8 @@ class Splits:
 def split(images: Images, dataset: spec.Images, device: torch.device) -> Splits:
     """The splits of a data set that its spec asks for, on a device.
 
-    A subset of n is the first n of one fixed permutation, so subsets are nested; the validation split is the end of
-    the chosen training images. Every split keeps the order of the file.
+    A subset of n is the first n of one fixed permutation, so subsets are nested; the validation split is the official
+    one, else the end of the chosen training images. Every split keeps the order of the file.
     """
     source = DATASETS[type(dataset)]
     channels = len(source.mean)
@@ -67,9 +67,12 @@ def split(images: Images, dataset: spec.Images, device: torch.device) -> Splits:
             x, y = x.index_select(0, subset), y.index_select(0, subset)
         return Split(x.to(device), y.to(device), mean, std)
 
+    held = part(images.train_x, images.train_y, validation) if held_out else None
+    if images.validation_x is not None and images.validation_y is not None:
+        held = part(images.validation_x, images.validation_y, torch.arange(len(images.validation_y)))
     return Splits(
         train=part(images.train_x, images.train_y, train),
-        validation=part(images.train_x, images.train_y, validation) if held_out else None,
+        validation=held,
         test=part(images.test_x, images.test_y, test),
     )
 

@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
 
 def remote(server: Server, content: bytes = CONTENT) -> Remote:
     url = f"http://127.0.0.1:{server.server_port}/sets/images.gz"
-    return Remote(url=url, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return Remote(url=url, size=len(content), checksum=hashlib.sha256(content).hexdigest())
 
 
 def test_a_download_is_complete_under_its_own_name_and_tells_its_progress(server: Server, tmp_path: Path) -> None:
@@ -88,10 +88,10 @@ def test_a_server_that_announces_no_length_is_read_to_the_end(server: Server, tm
     [
         ({"status": 404}, "404"),
         ({"status": 500}, "500"),
-        ({"body": CONTENT[:-1] + b"?"}, "has the SHA-256"),
+        ({"body": CONTENT[:-1] + b"?"}, "has the checksum (sha256)"),
         ({"body": CONTENT[:-5000]}, f"ended after {len(CONTENT) - 5000} of {len(CONTENT)} bytes"),
         ({"body": CONTENT[:-5000], "length": None}, f"ended after {len(CONTENT) - 5000} of {len(CONTENT)} bytes"),
-        ({"body": CONTENT + b"more", "length": None}, f"sent more than the official {len(CONTENT)} bytes"),
+        ({"body": CONTENT + b"more", "length": None}, f"sent more than {len(CONTENT)} bytes"),
         ({"length": 10**12}, f"has {10**12} bytes, not the official {len(CONTENT)}"),
         ({"status": 302, "location": "file:///etc/passwd"}, "302"),
     ],
@@ -121,7 +121,7 @@ def test_a_refused_connection_is_named(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}/images.gz"
         with pytest.raises(DownloadError, match="refused"):
-            fetch(Remote(url=address, size=1, sha256=""), tmp_path)
+            fetch(Remote(url=address, size=1, checksum="0" * 64), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

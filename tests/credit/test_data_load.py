@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from credit import spec
-from credit.data import DATASETS, Images, Source, load
-from credit.data.readers import cifar, cifar_records, idx
-from credit.data.source import Layout, Reader, Remote
+from credit.data import DATASETS, Images, load
+from credit.data.parts import Parts, Reader
+from credit.data.readers import cifar10, cifar10_records, idx
+from credit.data.source import Layout, Remote
 from credit.events import RunError
 from tests.credit.data_files import Pack, idx_bytes, pickled_by_python_2, pictures, records, tar_gz
 
@@ -49,9 +50,9 @@ def sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def source(name: str, parts: list[bytes], train: int, layouts: tuple[Layout, ...], reader: Reader) -> Source:
+def source(name: str, parts: list[bytes], train: int, layouts: tuple[Layout, ...], reader: Reader) -> Parts:
     checksums = tuple(map(sha256, parts))
-    return Source(
+    return Parts(
         name=name,
         layouts=layouts,
         train=checksums[:train],
@@ -60,23 +61,21 @@ def source(name: str, parts: list[bytes], train: int, layouts: tuple[Layout, ...
         mean=(0.5,),
         std=(0.5,),
         class_names=(),
-        licence="",
-        citation="",
     )
 
 
 @pytest.fixture(autouse=True)
 def sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two small data sets, registered as any other is."""
-    remotes = tuple(Remote(url=f"{NOWHERE}/{name}.gz", size=1, sha256="") for name in IDX)
+    remotes = tuple(Remote(url=f"{NOWHERE}/{name}.gz", size=1, checksum="0" * 64) for name in IDX)
     digits = source("digits", list(IDX.values()), 2, (Layout(files=tuple(IDX), remotes=remotes),), idx)
     binary, pickled = tuple(f"bin/{name}.bin" for name in BATCHES), tuple(f"py/{name}" for name in BATCHES)
     layouts = (
         Layout(files=binary),
         Layout(files=("photos-binary.tar",), members=binary),
-        Layout(files=("photos-python.tar",), members=pickled, convert=cifar_records),
+        Layout(files=("photos-python.tar",), members=pickled, convert=cifar10_records),
     )
-    photos = source("photos", [batch.tobytes() for batch in BATCHES.values()], 2, layouts, cifar)
+    photos = source("photos", [batch.tobytes() for batch in BATCHES.values()], 2, layouts, cifar10)
     monkeypatch.setitem(DATASETS, Digits, digits)
     monkeypatch.setitem(DATASETS, Photos, photos)
 
@@ -84,7 +83,7 @@ def sets(monkeypatch: pytest.MonkeyPatch) -> None:
 def serve_at(monkeypatch: pytest.MonkeyPatch, address: str, official: dict[str, bytes]) -> None:
     """Give the digits an address that answers, and the sizes and checksums of what it serves."""
     remotes = tuple(
-        Remote(url=f"{address}/{name}.gz", size=len(raw), sha256=sha256(raw)) for name, raw in official.items()
+        Remote(url=f"{address}/{name}.gz", size=len(raw), checksum=sha256(raw)) for name, raw in official.items()
     )
     layouts = (Layout(files=tuple(IDX), remotes=remotes),)
     monkeypatch.setitem(DATASETS, Digits, source("digits", list(IDX.values()), 2, layouts, idx))

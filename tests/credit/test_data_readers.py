@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from credit.data import readers
-from credit.data.readers import BadFile, cifar, cifar_records, extract, idx, unpack
+from credit.data import archives
+from credit.data.archives import BadFile, extract, unpack
+from credit.data.readers import cifar10, cifar10_records, idx
 from credit.data.source import Content
 from tests.credit.data_files import (
     RANDOM,
@@ -63,7 +64,7 @@ def test_a_wrong_idx_file_is_named(images: bytes, labels: bytes, named: str, pro
 
 def test_cifar_batches_are_joined_in_order() -> None:
     first, second = records(4), records(3)
-    x, y = cifar([Content("1", first.tobytes()), Content("2", second.tobytes())], 10)
+    x, y = cifar10([Content("1", first.tobytes()), Content("2", second.tobytes())], 10)
     both = np.concatenate([first, second])
     assert x.shape == (7, 3, 32, 32)
     assert (x.reshape(7, 3072) == both[:, 1:]).all()
@@ -72,27 +73,27 @@ def test_cifar_batches_are_joined_in_order() -> None:
 
 def test_cifar_pixels_are_red_then_green_then_blue_row_by_row() -> None:
     batch = records(1)
-    x, _ = cifar([Content("1", batch.tobytes())], 10)
+    x, _ = cifar10([Content("1", batch.tobytes())], 10)
     assert x[0, 2, 5, 7] == batch[0, 1 + 2 * 1024 + 5 * 32 + 7]
 
 
 @pytest.mark.parametrize("size", [0, 3072, 3074])
 def test_a_cifar_batch_of_no_whole_records_is_named(size: int) -> None:
     with pytest.raises(BadFile, match=f"batch_1 has {size} bytes"):
-        cifar([Content("batch_1", bytes(size))], 10)
+        cifar10([Content("batch_1", bytes(size))], 10)
 
 
 def test_a_cifar_label_out_of_range_is_named() -> None:
     batch = records(2)
     batch[1, 0] = 10
     with pytest.raises(BadFile, match="batch_1 has the label 10"):
-        cifar([Content("batch_1", batch.tobytes())], 10)
+        cifar10([Content("batch_1", batch.tobytes())], 10)
 
 
 @pytest.mark.parametrize("write", [pickled_by_python_2, pickled_by_python_3])
 def test_a_pickled_batch_becomes_the_binary_one(write: Callable[[Bytes], bytes]) -> None:
     batch = records(5)
-    assert cifar_records(Content("data_batch_1", write(batch))).raw == batch.tobytes()
+    assert cifar10_records(Content("data_batch_1", write(batch))).raw == batch.tobytes()
 
 
 class Malicious:
@@ -107,7 +108,7 @@ def test_a_malicious_pickle_is_refused_by_name_and_does_nothing(tmp_path: Path) 
     witness = tmp_path / "witness"
     raw = pickle.dumps({b"data": Malicious(Path.touch, witness), b"labels": []}, protocol=2)
     with pytest.raises(BadFile, match=r"data_batch_1 is refused: UnpicklingError: it asks for "):
-        cifar_records(Content("data_batch_1", raw))
+        cifar10_records(Content("data_batch_1", raw))
     assert not witness.exists()
 
 
@@ -123,13 +124,13 @@ def test_a_malicious_pickle_is_refused_by_name_and_does_nothing(tmp_path: Path) 
 )
 def test_no_other_name_is_ever_looked_up(code: bytes, name: str) -> None:
     with pytest.raises(BadFile, match=f"it asks for {name}"):
-        cifar_records(Content("data_batch_1", code))
+        cifar10_records(Content("data_batch_1", code))
 
 
 def test_an_unexpected_encoding_is_refused() -> None:
     code = b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR."
     with pytest.raises(BadFile, match="the encoding 'rot13'"):
-        cifar_records(Content("data_batch_1", code))
+        cifar10_records(Content("data_batch_1", code))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_an_unexpected_encoding_is_refused() -> None:
 )
 def test_what_is_no_batch_is_named(batch: bytes) -> None:
     with pytest.raises(BadFile, match="data_batch_1"):
-        cifar_records(Content("data_batch_1", batch))
+        cifar10_records(Content("data_batch_1", batch))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_what_is_no_batch_is_named(batch: bytes) -> None:
 def test_labels_that_fit_no_record_are_named(labels: list[Any]) -> None:
     raw = pickle.dumps({b"labels": labels, b"data": records(3)[:, 1:]}, protocol=2)
     with pytest.raises(BadFile, match="data_batch_1 has no list of 3 labels"):
-        cifar_records(Content("data_batch_1", raw.replace(b"numpy._core", b"numpy.core")))
+        cifar10_records(Content("data_batch_1", raw.replace(b"numpy._core", b"numpy.core")))
 
 
 # ---- unpacking ----
@@ -187,7 +188,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, suffix: str, pack: Pack, fault:
 
 
 def test_a_file_that_unpacks_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "MAX_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
     path = tmp_path / "bomb.gz"
     path.write_bytes(gzip.compress(bytes(1001)))
     with pytest.raises(BadFile, match="larger than 1000 bytes"):

@@ -26,7 +26,9 @@ def images() -> Images:
         x[:, 0, 0, 0], x[:, 0, 0, 1] = torch.arange(n) % 256, torch.arange(n) // 256
         return x
 
-    return Images.of(numbered(TRAIN), torch.arange(TRAIN), numbered(TEST), torch.arange(TEST))
+    return Images.of(
+        train_x=numbered(TRAIN), train_y=torch.arange(TRAIN), test_x=numbered(TEST), test_y=torch.arange(TEST)
+    )
 
 
 def members(part: Split) -> list[int]:
@@ -96,7 +98,7 @@ def test_batches_are_normalised_per_channel_with_the_constants_of_the_data_set(
 ) -> None:
     every_value = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *dataset.shape).contiguous()
     labels = torch.arange(256)
-    images = Images.of(every_value, labels, every_value, labels)
+    images = Images.of(train_x=every_value, train_y=labels, test_x=every_value, test_y=labels)
     x, y = split(images, dataset(), CPU).train.batch(labels)
     exact = (every_value.double() / 255 - torch.tensor(mean).double().view(-1, 1, 1)) / torch.tensor(std).double().view(
         -1, 1, 1
