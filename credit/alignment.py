@@ -38,7 +38,8 @@ class Probe:
         return step % period == 0 or step == steps
 
     def take(self, net: Net, rule: Rule, step: int, epoch: float) -> Aligned:
-        return Aligned(step=step, epoch=epoch, layers=measure(net, rule, self.x, self.y_N))
+        layers = measure(net, rule, self.x, self.y_N)
+        return Aligned(step=step, epoch=epoch, layers=layers, gauges=rule.gauges())
 
 
 def measure(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> list[LayerAlignment]:
@@ -48,7 +49,8 @@ def measure(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> list[LayerAlignment
         mine = _Side(chain, rule.assign(net, x, y_N, taps), taps)
         true = _Side(net, rule.reference(net, x, y_N, taps), taps)
         outputs = {point.layer: taps[net.get_submodule(point.output)].detach() for point in net.points}
-    return [_layer(point, mine, true, outputs[point.layer]) for point in net.points]
+    e_NC = true.signals.get(net.points[-1].output)
+    return [_layer(point, mine, true, outputs[point.layer], e_NC) for point in net.points]
 
 
 class _Side:
@@ -75,7 +77,7 @@ class _Side:
         return torch.cat(weights)[None] if weights else None
 
 
-def _layer(point: Point, mine: _Side, true: _Side, h: Tensor) -> LayerAlignment:
+def _layer(point: Point, mine: _Side, true: _Side, h: Tensor, e_NC: Tensor | None) -> LayerAlignment:
     cosine, angle, ratio = _compare(mine.signals.get(point.output), true.signals.get(point.output))
     before = None
     if point.preactivation:
@@ -90,6 +92,7 @@ def _layer(point: Point, mine: _Side, true: _Side, h: Tensor) -> LayerAlignment:
         update_cosine=_mean(None if u is None or g is None else cosines(u, g)),
         norm_ratio=_mean(ratio),
         activation_rms=_number(h.double().square().mean().sqrt()),
+        score_correlation=_mean(None if e_NC is None else correlations(h, e_NC)),
     )
 
 
@@ -123,6 +126,17 @@ def cosines(u_ND: Tensor, g_ND: Tensor) -> Tensor:
     u, g = u_ND.flatten(1).double(), g_ND.flatten(1).double()
     norms = _norms(u), _norms(g)
     return (u * g).sum(1) / (norms[0] * norms[1])
+
+
+def correlations(h_ND: Tensor, e_NC: Tensor) -> Tensor:
+    """(D, C) |Pearson(h_i, s_c)| over the samples in float64; NaN where either side is constant.
+
+    The error e = s/N correlates as the score s does (EBD, arXiv 2504.11558, appendix J; metric A9 of the literature).
+    """
+    h, e = (v.flatten(1).double() for v in (h_ND, e_NC))
+    h, e = (torch.where((v == v[0]).all(0), torch.nan, v - v.mean(0)) for v in (h, e))
+    norms_DC: Tensor = h.norm(dim=0)[:, None] * e.norm(dim=0)
+    return (h.mT @ e).abs() / norms_DC
 
 
 def _norms(u_ND: Tensor) -> Tensor:

@@ -94,6 +94,8 @@ class LayerAlignment:
     update_cosine: float | None
     norm_ratio: float | None
     activation_rms: float | None
+    score_correlation: float | None = None
+    """Mean over the layer's outputs and the classes of |Pearson(h_i, s_c)| over the probe."""
 
 
 ALIGNMENT_SERIES = {
@@ -104,6 +106,7 @@ ALIGNMENT_SERIES = {
     "update_cosine": "alignment/update_cosine",
     "norm_ratio": "alignment/norm_ratio",
     "activation_rms": "layer/activation_rms",
+    "score_correlation": "layer/score_correlation",
 }
 
 
@@ -115,11 +118,16 @@ class Aligned(Event):
     step: int
     epoch: float
     layers: list[LayerAlignment]
+    gauges: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """Series of the method's own state, such as ``layer/r_cosine``: a value per layer."""
 
     def points(self) -> Iterator[Point]:
         for layer in self.layers:
             for attribute, series in ALIGNMENT_SERIES.items():
                 yield Point(series, layer.layer, self.step, self.epoch, getattr(layer, attribute))
+        for series, values in self.gauges.items():
+            for name, value in values.items():
+                yield Point(series, name, self.step, self.epoch, value)
 
 
 @dataclass(frozen=True, kw_only=True)

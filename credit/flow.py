@@ -84,24 +84,44 @@ def through(
 
 
 Signal = Callable[[int, Tensor, Tensor], Tensor]
-"""(k, h_ND, e_NC) -> δ_ND: what hidden block k is told at its output."""
+"""(k, h_ND, s_NC) -> δ_ND: what hidden block k is told at its output."""
+End = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(h_ND below the last block, z_NC, e_NC) -> something made of the error where it arises."""
+
+
+def plain(below_ND: Tensor, z_NC: Tensor, e_NC: Tensor) -> Tensor:  # noqa: ARG001
+    """The error as it is."""
+    return e_NC
 
 
 def broadcast(
-    net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, signal: Signal, taps: Taps = NONE
+    net: Iterable[nn.Module],
+    x: Tensor,
+    y_N: Tensor,
+    loss: Loss,
+    signal: Signal,
+    taps: Taps = NONE,
+    *,
+    score: End = plain,
+    output: End = plain,
 ) -> Credit:
-    """One graph per block, cut between blocks; ``signal(k, h, e)`` says what block k is told, the last is told e."""
+    """One graph per block, cut between blocks; ``signal(k, h, s)`` says what block k is told.
+
+    ``score`` says what s is broadcast, ``output``, asked last, what the last block is told: the error, both of them.
+    """
     blocks, hs, h = list(net), [], x
     for block in blocks:
         h = block(h.detach())
         hs.append(h)
     value, e_NC = error(loss, h, y_N)
-    outputs = h.detach()
+    below_ND, outputs = (hs[-2] if len(hs) > 1 else x).detach(), h.detach()
+    s_NC = score(below_ND, outputs, e_NC)
     gradients: list[Gradients] = []
     signals: list[Tensor] = []
     for k, block in enumerate(blocks):
         h, mine = hs.pop(0), params(block)
-        delta = e_NC if k == len(blocks) - 1 else signal(k, h.detach(), e_NC)
+        last = k == len(blocks) - 1
+        delta = output(below_ND, outputs, e_NC) if last else signal(k, h.detach(), s_NC)
         told = grad(h, (*mine, *tapped(block, taps)), delta.to(h.dtype))
         gradients.append(told[: len(mine)])
         signals += told[len(mine) :]

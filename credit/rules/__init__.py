@@ -18,6 +18,7 @@ from credit.rules.kp import KP
 from credit.rules.local_loss import LocalLoss
 from credit.rules.mono_forward import MonoForward
 from credit.rules.pepita import PEPITA
+from credit.rules.sbd import SBD
 from credit.rules.shallow import Shallow
 from credit.rules.usf import USF
 
@@ -32,6 +33,8 @@ RULES: dict[type[spec.Spec], type[Rule]] = {
     spec.DFA: DFA,
     spec.DKP: DKP,
     spec.DRTP: DRTP,
+    spec.SBD: SBD,
+    spec.EBD: SBD,
     spec.FF: FF,
     spec.MonoForward: MonoForward,
     spec.LocalLoss: LocalLoss,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn, tensordot
 
 from credit.flow import NONE, Credit, Taps, broadcast
+from credit.penalties import Penalties
 from credit.rule import Rule, Task, draw_broadcast, output_shapes
 
 
@@ -25,6 +26,7 @@ class DFA(Rule):
         feedback: dict[str, Any],
         score_reduction: Literal["mean", "sum"] = "mean",
         score_transform: Literal["none", "sign"] = "none",
+        regularizers: dict[str, Any],
     ) -> None:
         super().__init__(net, task)
         *hidden, (classes,) = output_shapes(net, task.sample)
@@ -32,6 +34,7 @@ class DFA(Rule):
         for k, B in enumerate(drawn, start=1):
             self.register_buffer(f"B_{k}", B)
         self.score_reduction, self.score_transform = score_reduction, score_transform
+        self.penalties = Penalties(hidden, **regularizers)
 
     def score(self, e_NC: Tensor) -> Tensor:
         """The score that is broadcast: e = s/N, or N times that under ``sum``; its sign alone under ``sign``."""
@@ -40,10 +43,12 @@ class DFA(Rule):
             e_NC = e_NC.sign() / n
         return e_NC * n if self.score_reduction == "sum" else e_NC
 
-    def signal(self, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:  # noqa: ARG002  (the flow's signature)
+    def signal(self, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:
         B_CD: Tensor = getattr(self, f"B_{k + 1}")
-        q_ND: Tensor = tensordot(self.score(e_NC), B_CD, 1)
-        return q_ND
+        return self.penalties.added(k, h_ND, tensordot(self.score(e_NC), B_CD, 1))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         return broadcast(net, x, y_N, self.loss, self.signal, taps)
+
+    def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)
+        self.penalties.settle()

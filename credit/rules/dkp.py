@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn, tensordot
 
 from credit.flow import NONE, Credit, Taps, broadcast
+from credit.penalties import Penalties
 from credit.rule import Rule, Task, draw_broadcast, output_shapes
 
 
 class DKP(Rule):
     """The feedback estimates the direct path from a hidden layer to the output."""
 
-    def __init__(self, net: nn.Sequential, task: Task, *, feedback: dict[str, Any]) -> None:
+    def __init__(
+        self, net: nn.Sequential, task: Task, *, feedback: dict[str, Any], regularizers: dict[str, Any]
+    ) -> None:
         super().__init__(net, task)
         self.lr, self.decay = feedback["lr"], feedback["decay"]
         *hidden, (classes,) = output_shapes(net, task.sample)
@@ -34,13 +37,13 @@ class DKP(Rule):
         )
         for k, B in enumerate(drawn, start=1):
             self.register_buffer(f"B_{k}", B)
+        self.penalties = Penalties(hidden, **regularizers)
         self.products: dict[int, Tensor] = {}
 
     def signal(self, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:
         if self.training:
             self.products[k] = tensordot(e_NC, h_ND.to(e_NC.dtype), ([0], [0]))
-        q_ND: Tensor = tensordot(e_NC, self.get_buffer(f"B_{k + 1}"), 1)
-        return q_ND
+        return self.penalties.added(k, h_ND, tensordot(e_NC, self.get_buffer(f"B_{k + 1}"), 1))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         return broadcast(net, x, y_N, self.loss, self.signal, taps)
@@ -51,3 +54,4 @@ class DKP(Rule):
         for k, product_CD in self.products.items():
             self.get_buffer(f"B_{k + 1}").mul_(1 - self.decay).sub_(product_CD, alpha=rate)
         self.products.clear()
+        self.penalties.settle()

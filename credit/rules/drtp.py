@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn, tensordot
 
 from credit.flow import NONE, Credit, Taps, broadcast
+from credit.penalties import Penalties
 from credit.rule import Rule, Task, draw_broadcast, output_shapes
 
 
@@ -20,7 +21,13 @@ class DRTP(Rule):
     """Every hidden block is told a fixed random projection of the label."""
 
     def __init__(
-        self, net: nn.Sequential, task: Task, *, feedback: dict[str, Any], score_reduction: Literal["mean", "sum"]
+        self,
+        net: nn.Sequential,
+        task: Task,
+        *,
+        feedback: dict[str, Any],
+        score_reduction: Literal["mean", "sum"],
+        regularizers: dict[str, Any],
     ) -> None:
         super().__init__(net, task)
         *hidden, (self.classes,) = output_shapes(net, task.sample)
@@ -37,13 +44,16 @@ class DRTP(Rule):
         for k, B in enumerate(drawn, start=1):
             self.register_buffer(f"B_{k}", B)
         self.score_reduction = score_reduction
+        self.penalties = Penalties(hidden, **regularizers)
 
     def signal(self, targets_NC: Tensor, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:  # noqa: ARG002
-        q_ND: Tensor = tensordot(targets_NC, self.get_buffer(f"B_{k + 1}"), 1)
-        return q_ND
+        return self.penalties.added(k, h_ND, tensordot(targets_NC, self.get_buffer(f"B_{k + 1}"), 1))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         targets_NC = F.one_hot(y_N, self.classes).to(self.get_buffer("B_1").dtype)
         if self.score_reduction == "mean":
             targets_NC = targets_NC / len(y_N)
         return broadcast(net, x, y_N, self.loss, partial(self.signal, targets_NC), taps)
+
+    def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)
+        self.penalties.settle()

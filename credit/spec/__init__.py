@@ -13,4 +13,5 @@ from credit.spec.layers import *
 from credit.spec.methods import *
 from credit.spec.models import *
 from credit.spec.optimizers import *
+from credit.spec.regularizers import *
 from credit.spec.run import *

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MaxLen
 
-from credit.spec.base import ByName, Positive, Spec
+from credit.spec.base import ByName, Fraction, Incompatible, Positive, Spec
+from credit.spec.regularizers import Regularizers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,9 @@ class MethodSpec(Spec):
     """It trains layers of one weight and a nonlinearity only, without batch norm and dropout."""
     joined_readout: ClassVar[bool] = False
     """The model's output layer belongs to the last hidden block, whose local readout it is."""
+
+    def check(self, loss: str, family: str) -> None:
+        """Refuse what the method's options cannot train. Raises Incompatible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,7 @@ class DFA(MethodSpec):
     """sign: broadcast the sign of the score alone (sDFA)."""
     forward_init: Literal["default", "zeros"] = "default"
     """zeros: forward weights and biases start at zero, as in Nøkland's tanh and sigmoid nets."""
+    regularizers: Regularizers = field(default_factory=Regularizers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +159,7 @@ class DKP(MethodSpec):
     name: Literal["dkp"] = "dkp"
     feedback: LearnedFeedback = field(default_factory=LearnedFeedback)
     inject: Literal["layer_input", "post_activation"] = "layer_input"
+    regularizers: Regularizers = field(default_factory=Regularizers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +181,74 @@ class DRTP(MethodSpec):
     inject: Literal["layer_input", "post_activation"] = "post_activation"
     score_reduction: Literal["mean", "sum"] = "mean"
     """sum: the projection is not divided by the batch size (the authors' code)."""
+    regularizers: Regularizers = field(default_factory=Regularizers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelationInit(Spec):
+    """How the correlations R_k of ``sbd`` and ``ebd`` start."""
+
+    distribution: Literal["xavier_uniform", "gaussian"] = "xavier_uniform"
+    """xavier_uniform: U(±√(6/(n_k + C))); gaussian: N(0, 1)."""
+    gain: Positive = 0.01
+    """Multiplies R_k."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreExpansion(Spec):
+    """What is broadcast in the place of the score s. Experimental: constructions of ours, not of the paper."""
+
+    kind: Literal["none", "stack", "random_feat", "input_scale"] = "none"
+    """stack: beside s the scores of the companions; random_feat: beside s its products with random features of the
+    penultimate activation; input_scale: s times the root mean square of the input."""
+    companions: Annotated[tuple[Literal["brier"], ...], MaxLen(1)] = ("brier",)
+    """brier: ½‖p − y‖² through the same softmax or sigmoid as the loss, whose minimiser it shares (``stack``)."""
+    features: Annotated[int, Ge(1), Le(256)] = 4
+    """Number of random features (``random_feat``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlated(MethodSpec):
+    """What ``sbd`` and ``ebd`` have in common: all but the losses they are for."""
+
+    forgetting: Annotated[float, Ge(0), Le(1)] = 0.99999
+    """λ of the running correlation; 1: it stays where it started, which is direct feedback alignment."""
+    g: Literal["identity", "square"] = "identity"
+    """The function of the activations that the score is to be uncorrelated with."""
+    r_init: CorrelationInit = field(default_factory=CorrelationInit)
+    inject: Literal["layer_input", "post_activation"] = "post_activation"
+    """Where R_k is taken and the signal lands: after the nonlinearity, or at the input of the next weight layer."""
+    normalize_r: bool = False
+    """Experimental: project with R_k scaled to Frobenius norm √n_k."""
+    forward_projection: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Weight of the forward broadcast: the gradient of ½‖R_k‖² through the score, for the output layer."""
+    weight_sparsity: Fraction = 0.0
+    """Share of the weights of the hidden layers that is zero from the start and stays so (MLPs only)."""
+    regularizers: Regularizers = field(default_factory=Regularizers)
+    score_expansion: ScoreExpansion = field(default_factory=ScoreExpansion)
+
+    def check(self, loss: str, family: str) -> None:
+        if self.weight_sparsity and family != "dense":
+            raise Incompatible("/method/weight_sparsity", "fixed sparse weights are for MLPs; set 0")
+        if self.score_expansion.kind == "stack" and self.score_expansion.companions and loss == "mse":
+            raise Incompatible(
+                "/method/score_expansion/companions", "the Brier score of outputs without a link is mse itself; set []"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SBD(Correlated):
+    """Score broadcast and decorrelation: each hidden layer is told the score by its correlation with the layer."""
+
+    name: Literal["sbd"] = "sbd"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EBD(Correlated):
+    """Error broadcast and decorrelation: ``sbd`` under the squared error."""
+
+    losses = ("mse",)
+    name: Literal["ebd"] = "ebd"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,5 +334,6 @@ class LocalLoss(MethodSpec):
 
 
 Method = Annotated[
-    BP | Shallow | FA | USF | FRSF | BRSF | KP | DFA | DKP | DRTP | FF | MonoForward | LocalLoss | PEPITA, ByName()
+    BP | Shallow | FA | USF | FRSF | BRSF | KP | DFA | DKP | DRTP | SBD | EBD | FF | MonoForward | LocalLoss | PEPITA,
+    ByName(),
 ]

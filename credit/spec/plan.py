@@ -101,8 +101,8 @@ def blocks(layers: Sequence[LayerPlan], method: MethodSpec) -> list[list[Placed]
 
 def unsuited(layers: Sequence[LayerPlan], method: MethodSpec) -> str | None:
     """Why a method cannot train these layers; None: it can."""
-    parts = [placed.part for layer in layers for placed in layer.parts]
-    name, kind = getattr(method, "name", ""), family(parts)
+    parts, kind = parts_of(layers), family(layers)
+    name = getattr(method, "name", "")
     if kind not in method.families:
         return f"{name} trains {' and '.join(method.families)} models only, and this is a {kind} one"
     used = {part.activation if isinstance(part, Mixing) else part.kind for part in parts if isinstance(part, NONLINEAR)}
@@ -115,8 +115,13 @@ def unsuited(layers: Sequence[LayerPlan], method: MethodSpec) -> str | None:
     return None
 
 
-def family(parts: Sequence[Part]) -> str:
+def parts_of(layers: Sequence[LayerPlan]) -> list[Part]:
+    return [placed.part for layer in layers for placed in layer.parts]
+
+
+def family(layers: Sequence[LayerPlan]) -> str:
     """dense, conv or mixer: the most special of its parts names a model."""
+    parts = parts_of(layers)
     if any(isinstance(part, Mixing) for part in parts):
         return "mixer"
     return "conv" if any(isinstance(part, ConvLayer | PoolLayer) for part in parts) else "dense"

@@ -10,7 +10,7 @@ from credit.spec.datasets import Dataset
 from credit.spec.methods import Method
 from credit.spec.models import Model
 from credit.spec.optimizers import Adam, Optimizer
-from credit.spec.plan import needs_two_samples, plan, unsuited
+from credit.spec.plan import family, needs_two_samples, plan, unsuited
 
 Loss = Literal["cross_entropy", "mse", "bce"]
 Control = Literal["bp", "shallow"]
@@ -83,6 +83,7 @@ class Run(Spec):
         reason = unsuited(layers, self.method)
         if reason:
             raise Incompatible("/method/name", reason)
+        self.method.check(self.loss, family(layers))
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)
         if self.training.drop_last and self.training.batch_size > train:
