@@ -24,6 +24,7 @@ def losses(method: spec.Method, cache: Path) -> list[float]:
         method=method,
         model=spec.MLP(hidden=(64, 48, 64), batch_norm=True),
         dataset=spec.FashionMNISTMini(train_samples=50 * 32, test_samples=100),
+        loss=method.losses[0],
         training=spec.Training(epochs=1, batch_size=32, seed=11, threads=1, log_every=1),
         alignment=spec.Alignment(every="never"),
     )
