@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,30 @@ def test_a_download_is_complete_under_its_own_name_and_tells_its_progress(server
 def test_a_server_that_announces_no_length_is_read_to_the_end(server: Server, tmp_path: Path) -> None:
     server.length = None
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_whose_size_nobody_publishes_is_verified_by_its_checksum(
+    server: Server, tmp_path: Path, *, announced: bool
+) -> None:
+    server.length = len(CONTENT) if announced else None
+    told: list[tuple[int, int]] = []
+    official = replace(remote(server), size=None, checksum=hashlib.md5(CONTENT).hexdigest())
+    fetch(official, tmp_path / "new", lambda done, size: told.append((done, size)))
+    assert told[-1] == (len(CONTENT), len(CONTENT) if announced else 0)
+    with pytest.raises(DownloadError, match=r"has the checksum \(md5\)"):
+        fetch(replace(official, checksum="0" * 32), tmp_path)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_of_unknown_size_ends_somewhere(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, announced: bool
+) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 1000)
+    server.length = len(CONTENT) if announced else None
+    with pytest.raises(DownloadError, match="more than"):
+        fetch(replace(remote(server), size=None), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,19 @@ import torch
 from credit import spec
 from credit.data import DATASETS, Images, load
 from credit.data.parts import Parts, Reader
-from credit.data.readers import cifar10, cifar10_records, idx
+from credit.data.readers import cifar10, cifar10_records, cifar100, cifar100_records, idx
 from credit.data.source import Layout, Remote
 from credit.events import RunError
-from tests.credit.data_files import Pack, idx_bytes, pickled_by_python_2, pictures, records, tar_gz
+from tests.credit.data_files import (
+    Pack,
+    fine_pickle,
+    fine_records,
+    idx_bytes,
+    pickled_by_python_2,
+    pictures,
+    records,
+    tar_gz,
+)
 
 NOWHERE = "http://127.0.0.1:9"
 IDX = dict(
@@ -146,6 +155,30 @@ def test_photos_come_from_binary_files_a_tar_of_them_or_a_tar_of_pickles(tmp_pat
     for images in loaded:
         assert_photos(images)
     assert len({images.sha256 for images in loaded}) == 1
+
+
+def test_pickles_that_are_known_by_their_own_checksums_are_verified_as_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layouts of CIFAR-100, whose records are two labels and the pixels."""
+    batches = {"train": fine_records(7), "test": fine_records(2)}
+    binary = {f"bin/{name}.bin": batch.tobytes() for name, batch in batches.items()}
+    pickled = {f"py/{name}": fine_pickle(batch) for name, batch in batches.items()}
+    checksums = tuple(map(sha256, pickled.values()))
+    layouts = (
+        Layout(files=tuple(binary)),
+        Layout(files=("fine-python.tar",), members=tuple(pickled), parts=checksums, convert=cifar100_records),
+    )
+    monkeypatch.setattr(Photos, "classes", 100)
+    monkeypatch.setitem(DATASETS, Photos, source("photos", list(binary.values()), 1, layouts, cifar100))
+    place(tmp_path / "files", "", bytes, binary)
+    (tmp_path / "tar").mkdir()
+    path = tar_gz(tmp_path / "tar" / "fine-python.tar.gz", pickled)
+    loaded = [load(Photos(), datasets=tmp_path / k, cache=tmp_path / "cache" / k) for k in ("files", "tar")]
+    assert loaded[0].train_y.tolist() == batches["train"][:, 1].tolist()
+    assert len({images.sha256 for images in loaded}) == 1
+    tar_gz(path, {**pickled, "py/test": fine_pickle(fine_records(2))})
+    assert f"py/test in {path} has the SHA-256" in message(Photos(), tmp_path / "tar", tmp_path / "cache" / "other")
 
 
 def test_the_sha256_is_of_names_types_shapes_and_bytes(tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 """The official formats, written small and read back; whatever is not right is refused by name."""
 
-import gzip
-import lzma
 import pickle
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,20 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from credit.data import archives
-from credit.data.archives import BadFile, extract, unpack
-from credit.data.readers import cifar10, cifar10_records, idx
+from credit.data.archives import BadFile
+from credit.data.readers import cifar10, cifar10_records, cifar100, cifar100_records, idx, npy
 from credit.data.source import Content
 from tests.credit.data_files import (
     RANDOM,
     Bytes,
-    Pack,
+    fine_pickle,
+    fine_records,
     idx_bytes,
+    npy_bytes,
     pickled_by_python_2,
     pickled_by_python_3,
     pictures,
     records,
-    tar_gz,
 )
 
 # ---- idx ----
@@ -160,61 +157,67 @@ def test_labels_that_fit_no_record_are_named(labels: list[Any]) -> None:
         cifar10_records(Content("data_batch_1", raw.replace(b"numpy._core", b"numpy.core")))
 
 
-# ---- unpacking ----
+# ---- CIFAR-100 ----
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
-def test_files_are_read_raw_gzipped_and_xz_compressed(tmp_path: Path, suffix: str, pack: Pack) -> None:
-    path = tmp_path / f"data{suffix}"
-    path.write_bytes(pack(b"content"))
-    assert unpack(path) == (str(path), b"content")
+def test_the_fine_label_is_the_class() -> None:
+    first, second = fine_records(4), fine_records(3)
+    x, y = cifar100([Content("1", first.tobytes()), Content("2", second.tobytes())], 100)
+    both = np.concatenate([first, second])
+    assert (x.reshape(7, 3072) == both[:, 2:]).all()
+    assert (y == both[:, 1]).all()
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])
-@pytest.mark.parametrize("fault", ["truncated", "flipped", "not compressed"])
-def test_a_damaged_file_is_named(tmp_path: Path, suffix: str, pack: Pack, fault: str) -> None:
-    packed = bytearray(pack(RANDOM.bytes(1000)))
-    if fault == "truncated":
-        del packed[500:]
-    if fault == "flipped":
-        packed[500] ^= 1
-    if fault == "not compressed":
-        packed[:] = b"content"
-    path = tmp_path / f"data{suffix}"
-    path.write_bytes(packed)
-    with pytest.raises(BadFile) as refusal:
-        unpack(path)
-    assert str(refusal.value).startswith(f"{path} is damaged: ")
+def test_a_fine_label_out_of_range_and_a_wrong_size_are_named() -> None:
+    batch = fine_records(2)
+    with pytest.raises(BadFile, match="train has 6147 bytes"):
+        cifar100([Content("train", batch.tobytes()[:-1])], 100)
+    batch[1, :2] = 0, 100
+    with pytest.raises(BadFile, match="train has the label 100"):
+        cifar100([Content("train", batch.tobytes())], 100)
+    batch[1, :2] = 255, 99  # the coarse label is nobody's class
+    cifar100([Content("train", batch.tobytes())], 100)
 
 
-def test_a_file_that_unpacks_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
-    path = tmp_path / "bomb.gz"
-    path.write_bytes(gzip.compress(bytes(1001)))
-    with pytest.raises(BadFile, match="larger than 1000 bytes"):
-        unpack(path)
+def test_a_pickle_with_two_labels_becomes_the_binary_records() -> None:
+    batch = fine_records(5)
+    assert cifar100_records(Content("train", fine_pickle(batch))).raw == batch.tobytes()
+    with pytest.raises(BadFile, match="train is refused: KeyError"):
+        cifar100_records(Content("train", pickled_by_python_3(records(5))))
 
 
-def test_members_of_a_tar_come_in_the_order_asked_for_and_others_are_left_alone(tmp_path: Path) -> None:
-    path = tar_gz(tmp_path / "a.tar.gz", {"../../evil": b"no", "d/two": b"2", "d/one": b"1"})
-    before = sorted(tmp_path.parent.rglob("*"))
-    assert [content.raw for content in extract(path, ["d/one", "d/two"])] == [b"1", b"2"]
-    assert sorted(tmp_path.parent.rglob("*")) == before
+# ---- npy ----
 
 
-def test_a_tar_that_lacks_a_member_or_has_a_link_in_its_place_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        link = tarfile.TarInfo("d/one")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    with pytest.raises(BadFile, match=r"a\.tar\.gz lacks d/one, d/two"):
-        extract(path, ["d/one", "d/two"])
+def test_npy_images_come_channels_first() -> None:
+    grey, colour = RANDOM.integers(0, 256, (6, 5, 4), np.uint8), RANDOM.integers(0, 256, (6, 5, 4, 3), np.uint8)
+    labels = np.array([[0], [1], [2], [2], [1], [0]], np.uint8)
+    x, y = npy([Content("x", npy_bytes(grey)), Content("y", npy_bytes(labels))], 3)
+    assert (x == grey[:, None]).all()
+    assert y.tolist() == [0, 1, 2, 2, 1, 0]
+    x, _ = npy([Content("x", npy_bytes(colour)), Content("y", npy_bytes(labels))], 3)
+    assert x.flags.c_contiguous
+    assert x.shape == (6, 3, 5, 4)
+    assert (x[2, 1] == colour[2, :, :, 1]).all()
 
 
-@pytest.mark.parametrize("fault", ["truncated", "no tar"])
-def test_a_damaged_tar_is_named(tmp_path: Path, fault: str) -> None:
-    path = tar_gz(tmp_path / "a.tar.gz", {"d/one": RANDOM.bytes(5000)})
-    path.write_bytes(path.read_bytes()[:2000] if fault == "truncated" else b"not a tar")
-    with pytest.raises(BadFile, match=r"a\.tar\.gz is damaged"):
-        extract(path, ["d/one"])
+ARRAY, LABELS = npy_bytes(np.zeros((2, 5, 4), np.uint8)), npy_bytes(np.zeros((2, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "problem"),
+    [
+        (b"", LABELS, "images is no array"),
+        (ARRAY[:-1], LABELS, "images is no array"),
+        (ARRAY.replace(b"{'descr'", b"{__import__"), LABELS, "images is no array"),
+        (npy_bytes(np.array([None, None])), LABELS, "images is no array: Object arrays"),
+        (npy_bytes(np.zeros((2, 5, 4))), LABELS, "images holds float64, not uint8"),
+        (npy_bytes(np.zeros(2, np.uint8)), LABELS, r"images has the shape \(2,\), not"),
+        (ARRAY, npy_bytes(np.zeros((2, 14), np.uint8)), r"labels has the shape \(2, 14\), not \(2, 1\)"),
+        (ARRAY, npy_bytes(np.zeros((3, 1), np.uint8)), r"labels has the shape \(3, 1\), not \(2, 1\)"),
+        (ARRAY, npy_bytes(np.full((2, 1), 3, np.uint8)), "labels has the label 3"),
+    ],
+)
+def test_what_is_no_array_of_images_and_labels_is_named(images: bytes, labels: bytes, problem: str) -> None:
+    with pytest.raises(BadFile, match=problem):
+        npy([Content("images", images), Content("labels", labels)], 3)

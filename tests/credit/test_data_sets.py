@@ -11,6 +11,7 @@ import torch
 
 from credit import data, spec
 from credit.data import DATASETS, load
+from credit.data.parts import Parts
 from credit.data.registry import FASHION_MNIST_MINI, IDX_FILES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ SHA256 = {
     spec.FashionMNIST: "65259d3d46d7153c5e2fda9daa0625dee53f18786ab1b3d99b0d073f14f85732",
     spec.CIFAR10: "6bc765042875a0ce844e2dd8ee5bea80ff6d613349b999f8fc5ea9b0e31dddca",
 }
+TINY_SUBSET = PLACED / "tiny-imagenet" / "tiny-imagenet-200-subset.tar.xz"
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 COUNTS = {
@@ -67,17 +69,58 @@ def test_a_data_set_is_the_official_one(dataset: spec.Dataset, tmp_path: Path) -
     assert channels == pytest.approx(DATASETS[type(dataset)].mean, abs=0.003)
 
 
-def test_every_data_set_of_the_menu_is_registered_under_its_name() -> None:
+@pytest.mark.slow
+@pytest.mark.skipif(not TINY_SUBSET.is_file(), reason="the subset of Tiny ImageNet is not placed")
+def test_the_subset_of_tiny_imagenet_is_read(tmp_path: Path) -> None:
+    """60 training and 25 validation images of each class; statistics near the published ones of the whole set."""
+    images = load(spec.TinyImageNet(), datasets=PLACED, cache=tmp_path)
+    assert images.train_x.shape == (12_000, 3, 64, 64)
+    assert images.test_x.shape == (5_000, 3, 64, 64)
+    assert images.train_y.tolist() == [label for label in range(200) for _ in range(60)]
+    assert torch.bincount(images.test_y).tolist() == [25] * 200
+    pixels = images.train_x.transpose(0, 1).flatten(1).float() / 255
+    source = DATASETS[spec.TinyImageNet]
+    assert pixels.mean(1).tolist() == pytest.approx(source.mean, abs=0.005)
+    assert pixels.std(1).tolist() == pytest.approx(source.std, abs=0.005)
+    assert load(spec.TinyImageNet(), datasets=PLACED, cache=tmp_path).sha256 == images.sha256
+
+
+def test_every_data_set_of_the_menu_that_can_be_trained_is_registered_under_its_name() -> None:
     menu = spec.menu(spec.Dataset)
-    assert {source.name: dataset for dataset, source in DATASETS.items()} == menu
+    assert {source.name: dataset for dataset, source in DATASETS.items()} == {
+        name: dataset for name, dataset in menu.items() if not dataset.refusal
+    }
     for dataset, source in DATASETS.items():
-        assert len(source.class_names) == dataset.classes
+        assert len(source.class_names) in {dataset.classes, 0}
         assert len(source.mean) == len(source.std) == dataset.shape[0]
-        assert source.licence
-        assert source.citation
+        assert dataset.bundled == source.bundled
         for layout in source.layouts:
-            assert len(layout.members or layout.files) == len(source.train) + len(source.test)
             assert not layout.remotes or len(layout.remotes) == len(layout.files)
+            if isinstance(source, Parts):
+                parts = (*source.train, *source.test, *source.validation)
+                assert len(layout.members or layout.files) == len(parts)
+                assert len(layout.parts) in {0, len(parts)}
+                assert layout.archive or layout.parts or all(parts)
+                assert bool(source.validation) == bool(dataset.validation_images)
+
+
+def test_every_data_set_says_its_licence_and_what_to_cite() -> None:
+    for dataset in spec.menu(spec.Dataset).values():
+        assert dataset.title
+        assert dataset.licence is None or dataset.licence
+        assert dataset.citation.year > 1990
+        assert dataset.citation.url.startswith("http")
+
+
+def test_a_set_of_several_labels_per_image_is_refused_with_the_reason() -> None:
+    with pytest.raises(spec.Incompatible, match="14 labels that do not exclude each other") as refusal:
+        spec.ChestMNIST()
+    assert refusal.value.pointer == "/name"
+
+
+def test_a_set_with_a_validation_split_of_its_own_gives_up_no_training_images() -> None:
+    with pytest.raises(spec.Incompatible, match="a validation split of its own"):
+        spec.PathMNIST(validation_fraction=0.1)
 
 
 def test_the_bundled_set_needs_no_folder_and_writes_nothing(tmp_path: Path) -> None:
