@@ -91,11 +91,7 @@ class Run(Spec):
                 "/training/batch_size",
                 f"with drop_last, {train} training images make no batch of {self.training.batch_size}",
             )
-        if (
-            needs_two_samples(layers)
-            and not self.training.drop_last
-            and train % self.training.batch_size == 1
-        ):
+        if needs_two_samples(layers) and not self.training.drop_last and train % self.training.batch_size == 1:
             raise Incompatible(
                 "/training/batch_size",
                 "batch norm cannot train on the last batch of one sample; set drop_last or another size",
