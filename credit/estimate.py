@@ -1,7 +1,7 @@
 """Parameters and floating-point operations of a spec by arithmetic, for dry runs. No torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from credit import spec
 from credit.spec.layers import Learned, Shape, pooled, pooling
@@ -28,32 +28,9 @@ def flops_per_step(run: spec.Run) -> int:
     that of its input if anything before it in the same graph is to be told. Methods differ in what is one graph, in
     what they make their signals of, and in what else they learn. The entropy regulariser's products are left out.
     """
-    net = blocks(layers(run), run.method)
-    return 2 * run.training.batch_size * _products(run, net)
-
-
-def _products(run: spec.Run, net: Net) -> int:
-    """Multiply-adds of a step per sample."""
-    classes, whole = run.dataset.classes, joined(net)
-    match run.method:
-        case spec.Shallow():
-            return forward(whole) + backward(net[-1])
-        case spec.DFA() | spec.DRTP():
-            return by_blocks(net) + broadcast(net, classes)
-        case spec.DKP():
-            return by_blocks(net) + 2 * broadcast(net, classes)
-        case spec.SBD() | spec.EBD():
-            return by_blocks(net) + _correlated(run.method, net, classes)
-        case spec.MonoForward():
-            return _mono_forward(run.method, net, classes)
-        case spec.LocalLoss():
-            return by_blocks(net) + _local_heads(run.method, net, classes, run.training.batch_size)
-        case spec.FF():
-            return _forward_forward(run.method, net, classes)
-        case spec.PEPITA():
-            return 3 * forward(whole) + classes * math.prod(run.dataset.shape)
-        case _:
-            return forward(whole) + backward(whole)
+    net, classes = blocks(layers(run), run.method), run.dataset.classes
+    products = PRODUCTS.get(type(run.method), _backward)(run, net, classes)
+    return 2 * run.training.batch_size * products
 
 
 # ---- the net alone ---------------------------------------------------------------------------------------------------
@@ -89,26 +66,47 @@ def ends(net: Net) -> list[Shape]:
 
 
 def broadcast(net: Net, classes: int) -> int:
-    """s B_k for every hidden block, B_k of classes × numbers at the block's output."""
+    """The signals s B_k of every hidden block, B_k of classes × numbers at the block's output."""
     return sum(classes * math.prod(shape) for shape in ends(net))
 
 
-# ---- what methods add ------------------------------------------------------------------------------------------------
+# ---- multiply-adds of a step per sample, by method -------------------------------------------------------------------
 
 
-def _correlated(method: spec.SBD | spec.EBD, net: Net, classes: int) -> int:
+def _backward(_: spec.Run, net: Net, __: int) -> int:
+    """One graph through every block, whatever the errors come back through."""
+    return forward(joined(net)) + backward(joined(net))
+
+
+def _shallow(_: spec.Run, net: Net, __: int) -> int:
+    return forward(joined(net)) + backward(net[-1])
+
+
+def _broadcast(_: spec.Run, net: Net, classes: int) -> int:
+    return by_blocks(net) + broadcast(net, classes)
+
+
+def _learned_broadcast(_: spec.Run, net: Net, classes: int) -> int:
+    """B_k learns from a product of its own size."""
+    return by_blocks(net) + 2 * broadcast(net, classes)
+
+
+def _correlated(run: spec.Run, net: Net, classes: int) -> int:
     """s̃ R_k, the update of R_k where it moves, and the forward broadcast; random features of s̃."""
+    method = run.method
+    assert isinstance(method, spec.SBD | spec.EBD)
     expansion = method.score_expansion
     features = expansion.features if expansion.kind == "random_feat" else 0
     copies = 1 + features + (len(expansion.companions) if expansion.kind == "stack" else 0)
     uses = 1 + (method.forgetting < 1) + (method.forward_projection > 0)
-    return uses * broadcast(net, classes * copies) + features * math.prod(ends(net)[-1])
+    return by_blocks(net) + uses * broadcast(net, classes * copies) + features * math.prod(ends(net)[-1])
 
 
-def _mono_forward(method: spec.MonoForward, net: Net, classes: int) -> int:
+def _mono_forward(run: spec.Run, net: Net, classes: int) -> int:
     """Each projection costs its product, and the gradients of M and h; greedy: the mean over the blocks' turns."""
-    limit = method.head.max_features
-    heads = [3 * classes * math.prod(pooled(shape, pooling(shape, limit))) for shape in ends(net)] + [0]
+    method = run.method
+    assert isinstance(method, spec.MonoForward)
+    heads = [3 * _projection(shape, classes, method.head.max_features) for shape in ends(net)] + [0]
     if method.schedule == "simultaneous":
         return by_blocks(net) + sum(heads)
     turns = [
@@ -118,25 +116,51 @@ def _mono_forward(method: spec.MonoForward, net: Net, classes: int) -> int:
     return sum(turns) // len(turns)
 
 
-def _local_heads(method: spec.LocalLoss, net: Net, classes: int, samples: int) -> int:
-    """Decoders; matching layers and the similarities of all pairs of samples: thrice each, as a weight's product."""
-    pred = method.loss == "pred" or (method.loss == "predsim" and method.beta < 1)
-    sim = method.loss == "sim" or (method.loss == "predsim" and method.beta > 0)
-    products = samples * classes  # the similarities of the labels, a forward product
+def _local_loss(run: spec.Run, net: Net, classes: int) -> int:
+    """Decoders; matching layers and the similarities of all pairs of samples, thrice each as any product."""
+    method, samples = run.method, run.training.batch_size
+    assert isinstance(method, spec.LocalLoss)
+    beta = {"pred": 0.0, "sim": 1.0, "predsim": method.beta}[method.loss]
+    products = samples * classes  # the similarities of the labels: no gradient
     for shape in ends(net):
-        if pred:
-            products += 3 * classes * math.prod(pooled(shape, pooling(shape, method.dim_in_decoder)))
-        if sim:
+        if beta < 1:
+            products += 3 * _projection(shape, classes, method.dim_in_decoder)
+        if beta > 0:
             maps = len(shape) == 3
-            matched = shape[0] * 9 if maps else shape[-1]
+            matched = math.prod(shape) * (9 * shape[0] if maps else shape[-1])
             compared = shape[0] if maps and method.similarity_std else math.prod(shape)
-            products += 3 * (math.prod(shape) * matched + samples * compared)
-    return products
+            products += 3 * (matched + samples * compared)
+    return by_blocks(net) + products
 
 
-def _forward_forward(method: spec.FF, net: Net, classes: int) -> int:
+def _projection(shape: Shape, classes: int, max_features: int) -> int:
+    return classes * math.prod(pooled(shape, pooling(shape, max_features)))
+
+
+def _forward_forward(run: spec.Run, net: Net, classes: int) -> int:
     """Positive and negative samples train the hidden blocks, neutral ones the readout of all layers but the first."""
+    assert isinstance(run.method, spec.FF)
     *hidden, output = net
-    contrast = by_blocks(hidden) if method.locality == "local" else forward(joined(hidden)) + backward(joined(hidden))
-    between = sum(2 * classes * math.prod(shape) for shape in ends(net)[1:-1])
-    return 2 * contrast + forward(joined(net)) + backward(output) + between
+    contrast = by_blocks(hidden) if run.method.locality == "local" else _backward(run, hidden, classes)
+    heads = sum(classes * math.prod(shape) for shape in ends(net)[1:-1])
+    return 2 * contrast + forward(joined(net)) + backward(output) + 2 * heads
+
+
+def _two_passes(run: spec.Run, net: Net, classes: int) -> int:
+    """Two forward passes, the products of the updates, and s Fᵀ."""
+    return 3 * forward(joined(net)) + classes * math.prod(run.dataset.shape)
+
+
+PRODUCTS: dict[type[spec.Spec], Callable[[spec.Run, Net, int], int]] = {
+    spec.Shallow: _shallow,
+    spec.DFA: _broadcast,
+    spec.DRTP: _broadcast,
+    spec.DKP: _learned_broadcast,
+    spec.SBD: _correlated,
+    spec.EBD: _correlated,
+    spec.MonoForward: _mono_forward,
+    spec.LocalLoss: _local_loss,
+    spec.FF: _forward_forward,
+    spec.PEPITA: _two_passes,
+}
+"""A line per method that does not go backward through the whole net."""

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from credit.spec.layers import pooling
+
 
 class Projection(nn.Module):
     """A linear map from a layer's output onto the classes; maps are average-pooled first until they fit.
@@ -52,14 +54,3 @@ class Projection(nn.Module):
 
     def forward(self, h_ND: Tensor) -> Tensor:
         return F.linear(self.pooled(h_ND), self.weight, self.bias)
-
-
-def pooling(shape: Sequence[int], max_features: int) -> int:
-    """The smallest pooling window after which a map has at most ``max_features`` numbers; 1 for a plain layer."""
-    if len(shape) == 1:
-        return 1
-    channels, spatial = (shape[0], shape[1:]) if len(shape) == 3 else (shape[1], shape[:1])
-    window = 1
-    while window < max(spatial) and channels * math.prod(-(-size // window) for size in spatial) > max_features:
-        window += 1
-    return window

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 
 class Peak:
@@ -53,6 +53,24 @@ class _LiveBytes(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self.seen.discard(key)
         self.bytes.add(-size)
+
+
+class _Flops(TorchDispatchMode):
+    """Floating-point operations by torch's own formulas.
+
+    Not torch's counter, which hooks every module call and fails where a rule calls a module on a leaf within ``grad``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 class _Saved:
@@ -101,11 +119,11 @@ class Cost:
 def metered(known: Iterable[Tensor]) -> Iterator[Cost]:
     """Count what the body does; ``known`` are tensors that live longer than a step (parameters, state, the batch)."""
     known = list(known)
-    cost, live, saved, flops = Cost(), _LiveBytes(known), _SavedBytes(known), FlopCounterMode(display=False)
+    cost, live, saved, flops = Cost(), _LiveBytes(known), _SavedBytes(known), _Flops()
     with ExitStack() as stack:
         stack.enter_context(saved_tensors_hooks(lambda tensor: _Saved(tensor, saved), lambda held: held.tensor))
         stack.enter_context(flops)
         stack.enter_context(live)
         yield cost
-    cost.flops = flops.get_total_flops()
+    cost.flops = flops.total
     cost.peak_bytes, cost.saved_bytes = live.bytes.peak, saved.bytes.peak

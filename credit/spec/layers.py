@@ -5,6 +5,7 @@ sample: (channels, height, width) of maps, (tokens, width) of patches, (n,) of a
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -221,3 +222,21 @@ def maps(shape: Shape, what: str) -> tuple[int, int]:
 
 def written(shape: Shape) -> str:
     return "×".join(str(side) for side in shape)
+
+
+def pooling(shape: Sequence[int], max_features: int) -> int:
+    """The smallest pooling window after which a map has at most ``max_features`` numbers; 1 for a plain layer."""
+    window = 1
+    while len(shape) > 1 and window < max(places(shape)) and math.prod(pooled(shape, window)) > max_features:
+        window += 1
+    return window
+
+
+def pooled(shape: Sequence[int], window: int) -> Shape:
+    """Maps (channels, h, w) or tokens (patches, channels) after pooling by a window that may hang over the border."""
+    channels = shape[-1] if len(shape) == 2 else shape[0]
+    return (channels, *(-(-size // window) for size in places(shape)))
+
+
+def places(shape: Sequence[int]) -> Sequence[int]:
+    return {1: (), 2: shape[:1], 3: shape[1:]}[len(shape)]

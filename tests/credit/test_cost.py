@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from credit import estimate, spec
+from credit.losses import LOSSES
 from credit.meter import metered
+from credit.nets import build_net
+from credit.rule import Task
+from credit.rules import build_rule
 from credit.train import run
-from tests.credit.builders import METHODS, batch, build
+from tests.credit.builders import METHODS, NETS, PAIRS, batch, build, trains
 
 
 def chosen(method, **model):
@@ -18,6 +22,7 @@ def chosen(method, **model):
         method=method,
         model=spec.MLP(hidden=(40, 30), **model),
         dataset=spec.FashionMNISTMini(train_samples=300, test_samples=100),
+        loss=method.losses[0],
         training=spec.Training(epochs=1, batch_size=100, seed=0, threads=1),
         alignment=spec.Alignment(every="never"),
     )
@@ -25,12 +30,78 @@ def chosen(method, **model):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_counted_equals_calculated(name, tmp_path):
-    wanted = chosen(METHODS[name], batch_norm=True, bias=False)
+    batch_norm = not METHODS[name].plain
+    wanted = chosen(METHODS[name], batch_norm=batch_norm, bias=False)
     cost = list(run(wanted, datasets=None, cache=tmp_path))[-1].results["cost"]
-    assert cost["parameters"] == estimate.parameters(wanted) == 784 * 40 + 40 * 30 + 30 * 10 + 2 * 70
+    assert cost["parameters"] == estimate.parameters(wanted) == 784 * 40 + 40 * 30 + 30 * 10 + 2 * 70 * batch_norm
     assert cost["flops_per_step"] == estimate.flops_per_step(wanted)
     assert cost["train_seconds"] > 0
     assert cost["peak_memory_bytes"] > cost["saved_activation_bytes"] > 0
+
+
+def counted(wanted):
+    """FLOPs of one assignment of credit, and the parameters of the net."""
+    source = torch.Generator().manual_seed(0)
+    shape, classes, n = wanted.dataset.shape, wanted.dataset.classes, wanted.training.batch_size
+    net = build_net(wanted.model, wanted.method, shape, classes, source)
+    x, y = torch.randn(n, *shape, generator=source), torch.arange(n)
+    rule = build_rule(wanted.method, net, Task(LOSSES[wanted.loss], x[:1], source, adaptive=False))
+    with metered((*net.parameters(), *rule.parameters(), *rule.buffers(), x)) as cost:
+        rule.assign(net, x, y)
+    return cost.flops, sum(parameter.numel() for parameter in net.parameters())
+
+
+FLOWS = {
+    "bp": spec.BP(),
+    "shallow": spec.Shallow(),
+    "fa": spec.FA(),
+    "dfa": spec.DFA(),
+    "dfa, post_activation": spec.DFA(inject="post_activation"),
+    "mono_forward": spec.MonoForward(),
+}
+
+
+@pytest.mark.parametrize("method", FLOWS.values(), ids=FLOWS)
+@pytest.mark.parametrize("name", spec.menu(spec.Model))
+def test_counted_equals_calculated_for_every_model(name, method):
+    wanted = spec.Run(
+        method=method,
+        model=spec.menu(spec.Model)[name](),
+        dataset=spec.CIFAR10(),
+        training=spec.Training(batch_size=2),
+    )
+    assert counted(wanted) == (estimate.flops_per_step(wanted), estimate.parameters(wanted))
+
+
+VARIANTS = [
+    spec.FF(locality="global"),
+    spec.LocalLoss(loss="pred"),
+    spec.LocalLoss(loss="sim", similarity_std=False),
+    spec.MonoForward(head=spec.Head(max_features=16)),
+    spec.SBD(forgetting=1.0),
+    spec.SBD(forward_projection=0.1),
+    spec.SBD(score_expansion=spec.ScoreExpansion(kind="random_feat")),
+    spec.SBD(score_expansion=spec.ScoreExpansion(kind="stack")),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        *((METHODS[name], kind) for name, kind in PAIRS),
+        *((method, kind) for method in VARIANTS for kind, model in NETS.items() if trains(method, model)),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_counted_equals_calculated_for_every_method(method, kind):
+    wanted = spec.Run(
+        method=method,
+        model=NETS[kind],
+        dataset=spec.MNIST(),
+        loss=method.losses[0],
+        training=spec.Training(batch_size=5),
+    )
+    assert counted(wanted)[0] == estimate.flops_per_step(wanted)
 
 
 def test_parameters_of_launay_fc():
