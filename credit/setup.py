@@ -78,9 +78,9 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
     streams, loss = Streams(training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
     net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"))
-    init_sha256 = fingerprint(net)
     task = Task(loss, torch.zeros(1, *shape), streams.generator("rule"), isinstance(chosen.optimizer, ADAPTIVE))
     rule = build_rule(chosen.method, net, task).to(device)
+    init_sha256 = fingerprint(net)  # of the weights that training starts from: a rule may have zeroed some
     net.to(device)
     return Setup(
         chosen=chosen,
