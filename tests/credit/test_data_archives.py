@@ -1,4 +1,4 @@
-"""What comes out of compressed files, archives and folders; damaged, endless and misleading ones are refused by name."""
+"""Bytes out of compressed files, archives and folders; damaged, endless and misleading ones are refused by name."""
 
 import gzip
 import lzma
