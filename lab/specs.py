@@ -112,6 +112,11 @@ class Kind:
         inner, *metadata = get_args(annotation)
         return cls(inner, tuple(metadata), any(isinstance(mark, spec.ByName) for mark in metadata))
 
+    def inner(self) -> "Kind":
+        """The spec class where the kind is one or null, else the kind itself: null adds no step to a location."""
+        leaves = [leaf for leaf in self.branches() if leaf.type is not types.NoneType]
+        return leaves[0] if len(leaves) == 1 and is_dataclass(leaves[0].type) else self
+
     def branches(self) -> list["Kind"]:
         """The members of a union, else the kind alone."""
         if get_origin(self.type) not in {Union, types.UnionType}:
@@ -157,7 +162,7 @@ def locate(location: tuple[str | int, ...]) -> tuple[Path, Kind, str]:
     path: list[str | int] = []
     kind, field, rest = Kind(spec.Run), "spec", list(location)
     while rest:
-        step = rest.pop(0)
+        step, kind = rest.pop(0), kind.inner()
         if kind.by_name:
             kind = Kind(spec.menu(kind_union(kind))[str(step)])
         elif is_dataclass(kind.type):
@@ -166,6 +171,7 @@ def locate(location: tuple[str | int, ...]) -> tuple[Path, Kind, str]:
             path.append(step)
         elif get_origin(kind.type) is tuple:
             kind = Kind.of(get_args(kind.type)[0])
+            field = field.removesuffix("s") if kind.by_name else field
             path.append(step)
         elif get_origin(kind.type) is dict:
             of_key = rest[:1] == ["[key]"]
@@ -181,7 +187,7 @@ def kind_union(kind: Kind) -> Any:
 
 def known_fields(location: tuple[str | int, ...]) -> list[str]:
     _, kind, _ = locate(location[:-1])
-    return [member.name for member in fields(kind.type)]
+    return [member.name for member in fields(kind.inner().type)]
 
 
 def describe(kind: Kind, field: str) -> str:

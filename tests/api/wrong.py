@@ -13,6 +13,16 @@ class Wrong(NamedTuple):
     pointers: list[str]
 
 
+def cnn(block: dict[str, Any]) -> dict[str, Any]:
+    """A model whose second block is this one."""
+    return {"name": "cnn", "blocks": [{"channels": 4}, block]}
+
+
+def custom(layer: dict[str, Any]) -> dict[str, Any]:
+    """A model whose third layer is this one."""
+    return {"name": "custom", "layers": [{"name": "flatten"}, {"name": "dense", "units": 9}, layer]}
+
+
 def spec(**changes: Any) -> dict[str, Any]:
     return OK | changes
 
@@ -126,6 +136,27 @@ INVALID: list[tuple[str, Any, list[str]]] = [
     ("dropout one", spec(model={"name": "mlp", "dropout": 1}), ["#/model/dropout"]),
     ("dropout negative", spec(model={"name": "mlp", "dropout": -0.1}), ["#/model/dropout"]),
     ("batch_norm text", spec(model={"name": "mlp", "batch_norm": "true"}), ["#/model/batch_norm"]),
+    ("no blocks", spec(model={"name": "cnn", "blocks": []}), ["#/model/blocks"]),
+    ("block without channels", spec(model=cnn({"kernel": 3})), ["#/model/blocks/1/channels"]),
+    ("unknown pool", spec(model=cnn({"channels": 4, "pool": {"kind": "median"}})), ["#/model/blocks/1/pool/kind"]),
+    ("unknown option of a pool", spec(model=cnn({"channels": 4, "pool": {"side": 2}})), ["#/model/blocks/1/pool/side"]),
+    ("pool number", spec(model=cnn({"channels": 4, "pool": 2})), ["#/model/blocks/1/pool"]),
+    ("order without conv", spec(model=cnn({"channels": 4, "order": ["norm"]})), ["#/model/blocks/1/order"]),
+    ("kernel beyond the map", spec(model=cnn({"channels": 4, "kernel": 31})), ["#/model/blocks/1/kernel"]),
+    (
+        "window beyond the map",
+        spec(model=cnn({"channels": 4, "pool": {"size": 29}})),
+        ["#/model/blocks/1/pool/size"],
+    ),
+    ("patches that do not tile", spec(model={"name": "mlp_mixer", "patch_size": 5}), ["#/model/patch_size"]),
+    ("unknown layer", spec(model=custom({"name": "dens", "units": 9})), ["#/model/layers/2/name"]),
+    (
+        "option of another layer",
+        spec(model=custom({"name": "dense", "channels": 9, "units": 9})),
+        ["#/model/layers/2/channels"],
+    ),
+    ("conv after flatten", spec(model=custom({"name": "conv", "channels": 9})), ["#/model/layers/2"]),
+    ("no weight", spec(model={"name": "custom", "layers": [{"name": "flatten"}]}), ["#/model/layers"]),
     ("option of another model", spec(model={"name": "launay_fc", "hidden": [800]}), ["#/model/hidden"]),
     # dataset
     ("unknown data set", spec(dataset="imagenet"), ["#/dataset"]),
