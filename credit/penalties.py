@@ -64,7 +64,8 @@ class Penalties(nn.Module):
         if self.training:
             rows_MD = math.sqrt(share) * torch.cat((h_ND / math.sqrt(len(h_ND)), self._ridge(h_ND)))
             self.pending[name] = inverse_DD = renewed(inverse_DD, rows_MD, forgetting)
-        return (share / len(h_ND)) * (h_ND @ inverse_DD)
+        gradient_ND: Tensor = (share / len(h_ND)) * (h_ND @ inverse_DD)
+        return gradient_ND
 
     def _ridge(self, h_ND: Tensor) -> Tensor:
         """(r, n) rows whose Gram matrix is this turn's Ε."""

@@ -73,6 +73,12 @@ class FF(Rule):
     def advance(self, step: int, steps: int) -> None:  # noqa: ARG002  (the signature of all rules)
         self.step = step
 
+    @staticmethod
+    def _split(net: nn.Sequential) -> tuple[list[Normalised], nn.Module]:
+        """The hidden blocks behind their normalisation, and the output block."""
+        *hidden, output = net
+        return [Normalised(block) for block in hidden], output
+
     # ---- inputs ----
 
     def labelled(self, x: Tensor, labels_NC: Tensor) -> Tensor:
@@ -91,7 +97,7 @@ class FF(Rule):
     # ---- learning ----
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
-        hidden = [Normalised(block) for block in net[:-1]]
+        hidden, output = self._split(net)
         labels = (F.one_hot(y, self.classes) for y in (y_N, self.wrong(y_N)))
         z = torch.cat([self.labelled(x, label) for label in labels])
         target = torch.cat((torch.ones_like(y_N), torch.zeros_like(y_N))).to(z.dtype)
@@ -101,7 +107,7 @@ class FF(Rule):
             if self.local
             else self._global(hidden, z, contrast, taps)
         )
-        readout = self._readout(net[-1], *self._normalised(hidden, self.neutral(x)), y_N, taps)
+        readout = self._readout(output, *self._normalised(hidden, self.neutral(x)), y_N, taps)
         positive = (signal if signal is None else signal[: len(x)] for signal in told.signals)
         return readout._replace(blocks=[*told.blocks, *readout.blocks], signals=(*positive, *readout.signals))
 
@@ -155,9 +161,9 @@ class FF(Rule):
     # ---- inference ----
 
     def predict(self, net: nn.Sequential, x: Tensor) -> Prediction:
-        hidden = [Normalised(block) for block in net[:-1]]
+        hidden, output = self._split(net)
         if self.inference == "linear":
-            return Prediction(self._scores(net[-1], *self._normalised(hidden, self.neutral(x))))
+            return Prediction(self._scores(output, *self._normalised(hidden, self.neutral(x))))
         goodness = torch.stack([self._goodness(hidden, x, label) for label in range(self.classes)], dim=2)
         layers = {f"hidden{k}": scores_NC for k, scores_NC in enumerate(goodness.unbind(1), start=1)}
         return Prediction(goodness[:, min(1, len(hidden) - 1) :].sum(1), layers)
@@ -173,15 +179,12 @@ class FF(Rule):
 
     def reference(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         """Backpropagation through the linear readout, for the positive samples: signals are taken there."""
-        hidden, z, activities = (
-            [Normalised(block) for block in net[:-1]],
-            self.labelled(x, F.one_hot(y_N, self.classes)),
-            [],
-        )
+        hidden, output = self._split(net)
+        z, activities = self.labelled(x, F.one_hot(y_N, self.classes)), []
         for block in hidden:
             z = block(z)
             activities.append(normalised(z))
-        scores_NC = self._scores(net[-1], activities[-1], activities[1:-1])
+        scores_NC = self._scores(output, activities[-1], activities[1:-1])
         value = self.loss(scores_NC, y_N)
         blocks, signals = through(net, value, None, taps)
         return Credit(value.detach(), scores_NC.detach(), blocks, signals=signals)

@@ -9,6 +9,7 @@ space of each channel stands for it. The output layer learns from its ordinary c
 block. The loss is taken at the block's output, after batch norm where the net has one.
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -25,7 +26,16 @@ def similarity(v_ND: Tensor) -> Tensor:
     v = v_ND.flatten(1)
     v = v - v.mean(1, keepdim=True)
     v = v / (v.norm(dim=1, keepdim=True) + 1e-8)
-    return (v @ v.mT).clamp(-1, 1)
+    S_NN: Tensor = (v @ v.mT).clamp(-1, 1)
+    return S_NN
+
+
+class Head(nn.Module):
+    """The decoder D_k and the matching N_k of a hidden block, as far as the loss needs them."""
+
+    def __init__(self, decoder: Projection | None, matching: nn.Module | None) -> None:
+        super().__init__()
+        self.decoder, self.matching = decoder, matching
 
 
 class LocalLoss(Rule):
@@ -38,8 +48,8 @@ class LocalLoss(Rule):
         *,
         loss: Literal["pred", "sim", "predsim"],
         beta: float,
-        dim_in_decoder: int,
         similarity_std: bool,
+        dim_in_decoder: int,
         decoder_init: Literal["zeros", "kaiming_uniform"],
         decoder_bias: bool,
     ) -> None:
@@ -47,22 +57,22 @@ class LocalLoss(Rule):
         *hidden, (self.classes,) = output_shapes(net, task.sample)
         self.beta = {"pred": 0.0, "sim": 1.0, "predsim": beta}[loss]
         self.similarity_std = similarity_std
-        self.heads = nn.ModuleList()
-        for shape in hidden:
-            head = nn.Module()
-            if self.beta < 1:
-                head.decoder = Projection(
-                    shape,
-                    self.classes,
-                    task.generator,
-                    init=decoder_init,
-                    max_features=dim_in_decoder,
-                    bias=decoder_bias,
-                )
-            if self.beta > 0:
-                head.match = _match(shape, task.generator)
-            self.heads.append(head)
-        self.heads.append(nn.Identity())
+        decoder = partial(
+            Projection,
+            classes=self.classes,
+            generator=task.generator,
+            init=decoder_init,
+            max_features=dim_in_decoder,
+            bias=decoder_bias,
+        )
+        heads = (
+            Head(
+                decoder(shape) if self.beta < 1 else None,
+                matching(shape, task.generator) if self.beta > 0 else None,
+            )
+            for shape in hidden
+        )
+        self.heads = nn.ModuleList([*heads, nn.Identity()])
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         onehot_NC = F.one_hot(y_N, self.classes).to(next(net.parameters()).dtype)
@@ -70,35 +80,37 @@ class LocalLoss(Rule):
 
         def objective(k: int, h_ND: Tensor) -> Tensor:
             head = self.heads[k]
-            if isinstance(head, nn.Identity):
+            value = torch.zeros((), dtype=h_ND.dtype, device=h_ND.device)
+            if not isinstance(head, Head):
                 return self.loss(h_ND, y_N)
-            pred = self.loss(head.decoder(h_ND), y_N) if self.beta < 1 else 0.0
-            sim = F.mse_loss(self._similarity(head.match(h_ND)), wanted_NN) if self.beta > 0 else 0.0
-            return (1 - self.beta) * pred + self.beta * sim
+            if head.decoder:
+                value = value + (1 - self.beta) * self.loss(head.decoder(h_ND), y_N)
+            if head.matching:
+                value = value + self.beta * F.mse_loss(self.similarity(head.matching(h_ND)), wanted_NN)
+            return value
 
         return local(net, self.heads, x, objective, taps)
 
-    def _similarity(self, v_ND: Tensor) -> Tensor:
-        if self.similarity_std and v_ND.dim() == 4:
-            v_ND = v_ND.flatten(2).std(2)
-        return similarity(v_ND)
+    def similarity(self, v_ND: Tensor) -> Tensor:
+        """(N, N) of the matched outputs; of a map (N, channels, height, width) by the deviation over space."""
+        return similarity(v_ND.flatten(2).std(2) if self.similarity_std and v_ND.dim() == 4 else v_ND)
 
     def predict(self, net: nn.Sequential, x: Tensor) -> Prediction:
         layers = {}
         for k, (block, head) in enumerate(zip(net, self.heads, strict=True), start=1):
             x = block(x)
-            if self.beta < 1 and not isinstance(head, nn.Identity):
+            if isinstance(head, Head) and head.decoder:
                 layers[f"hidden{k}"] = head.decoder(x)
         return Prediction(x, layers)
 
 
-def _match(shape: torch.Size, generator: torch.Generator) -> nn.Module:
-    """N_k, with torch's own distribution of weights, no bias."""
+def matching(shape: torch.Size, generator: torch.Generator) -> nn.Module:
+    """N_k with torch's own distribution of weights: a 3 × 3 convolution of maps, else linear; no bias."""
+    layer: nn.Conv2d | nn.Linear
     if len(shape) == 3:
-        layer: nn.Module = nn.Conv2d(shape[0], shape[0], 3, padding=1, bias=False, device="meta")
+        layer = nn.utils.skip_init(nn.Conv2d, shape[0], shape[0], 3, padding=1, bias=False)
     else:
-        layer = nn.Linear(shape[-1], shape[-1], bias=False, device="meta")
-    layer = layer.to_empty(device="cpu")
+        layer = nn.utils.skip_init(nn.Linear, shape[-1], shape[-1], bias=False)
     bound = 1 / layer.weight[0].numel() ** 0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     return layer

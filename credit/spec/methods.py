@@ -279,6 +279,7 @@ class FF(MethodSpec):
     needs = ("labels", "derivatives")
     losses = ("cross_entropy",)
     families = ("dense",)
+    activations = ("relu", "leaky_relu", "gelu", "silu", "elu")
     plain = True
     name: Literal["ff"] = "ff"
     theta: Literal["width"] | Positive = "width"

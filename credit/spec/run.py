@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
 from credit.spec.base import Incompatible, Seed, Spec
 from credit.spec.datasets import Dataset
-from credit.spec.methods import Method
+from credit.spec.methods import KP, Method
 from credit.spec.models import Model
 from credit.spec.optimizers import Adam, Optimizer
 from credit.spec.plan import family, needs_two_samples, plan, unsuited
@@ -83,6 +83,11 @@ class Run(Spec):
         reason = unsuited(layers, self.method)
         if reason:
             raise Incompatible("/method/name", reason)
+        if self.loss not in self.method.losses:
+            trained = ", ".join(self.method.losses)
+            raise Incompatible("/loss", f"{self.method.name} trains with {trained}, not with {self.loss}")
+        if isinstance(self.method, KP) and self.optimizer.weight_decay:
+            raise Incompatible("/optimizer/weight_decay", "kp has a decay of its own; set 0 here")
         self.method.check(self.loss, family(layers))
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)

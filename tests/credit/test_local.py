@@ -30,7 +30,10 @@ def test_a_layer_learns_the_same_whatever_stands_above_it(method):
     x, y = batch()
     before = [gradient.clone() for gradient in rule.assign(net, x, y).blocks[0]]
     with torch.no_grad():
-        for parameter in (*net[1:].parameters(), *(p for n, p in rule.named_parameters() if not n.startswith("heads.0"))):
+        for parameter in (
+            *net[1:].parameters(),
+            *(p for n, p in rule.named_parameters() if not n.startswith("heads.0")),
+        ):
             parameter.add_(1)
     assert all(torch.equal(a, b) for a, b in zip(before, rule.assign(net, x, y).blocks[0], strict=True))
 
@@ -90,12 +93,17 @@ def test_greedy_mono_forward_trains_one_block_after_the_other():
     optimizer = torch.optim.Adam([*net.parameters(), *rule.parameters()], 0.01)
     moved = []
     for step in range(9):
-        before = [[parameter.clone() for parameter in (*params(block), *params(head))] for block, head in zip(net, rule.heads, strict=True)]
+        before = [
+            [parameter.clone() for parameter in (*params(block), *params(head))]
+            for block, head in zip(net, rule.heads, strict=True)
+        ]
         rule.advance(step, 9)
         hand_over(rule.assign(net, *batch(seed=step)), net, rule)
         optimizer.step()
         after = [(*params(block), *params(head)) for block, head in zip(net, rule.heads, strict=True)]
-        moved.append([not all(torch.equal(p, q) for p, q in zip(a, b, strict=True)) for a, b in zip(before, after, strict=True)])
+        moved.append(
+            [not all(torch.equal(p, q) for p, q in zip(a, b, strict=True)) for a, b in zip(before, after, strict=True)]
+        )
     assert moved == [[True, False, False]] * 3 + [[False, True, False]] * 3 + [[False, False, True]] * 3
 
 
@@ -113,7 +121,16 @@ def test_goodness_against_every_wrong_class_is_cross_entropy():
 
 @pytest.mark.parametrize(
     ("shape", "limit", "window"),
-    [((800,), 10, 1), ((8, 16, 16), 2048, 1), ((8, 16, 16), 512, 2), ((8, 15, 15), 512, 2), ((64, 7, 7), 576, 3), ((49, 32), 2048, 1), ((49, 32), 800, 2), ((3, 4, 4), 1, 4)],
+    [
+        ((800,), 10, 1),
+        ((8, 16, 16), 2048, 1),
+        ((8, 16, 16), 512, 2),
+        ((8, 15, 15), 512, 2),
+        ((64, 7, 7), 576, 3),
+        ((49, 32), 2048, 1),
+        ((49, 32), 800, 2),
+        ((3, 4, 4), 1, 4),
+    ],
 )
 def test_maps_are_pooled_until_they_fit(shape, limit, window):
     assert pooling(shape, limit) == window
@@ -134,7 +151,11 @@ def test_pred_alone_is_mono_forward():
     ours, theirs = mono_rule.assign(mono, x, y), pred_rule.assign(pred, x, y)
     for k in (0, 1):
         assert_close(list(ours.blocks[k]), list(theirs.blocks[k]), torch.float64)
-        assert_close([own(mono_rule, ours)[f"heads.{k}.weight"]], [own(pred_rule, theirs)[f"heads.{k}.decoder.weight"]], torch.float64)
+        assert_close(
+            [own(mono_rule, ours)[f"heads.{k}.weight"]],
+            [own(pred_rule, theirs)[f"heads.{k}.decoder.weight"]],
+            torch.float64,
+        )
 
 
 def test_a_zero_decoder_tells_its_block_nothing_at_first():
@@ -168,7 +189,7 @@ def test_local_losses_agree_with_finite_differences(kind):
     def loss():
         h = net[0](x)
         pred = F.cross_entropy(head.decoder(h), y) if kind != "sim" else 0
-        sim = (similarity(h @ head.match.weight.T) - wanted).square().mean() if kind != "pred" else 0
+        sim = (similarity(h @ head.matching.weight.T) - wanted).square().mean() if kind != "pred" else 0
         return {"pred": pred, "sim": sim, "predsim": 0.4 * pred + 0.6 * sim}[kind]
 
     credit = rule.assign(net, x, y)
@@ -275,4 +296,3 @@ def test_linear_inference_learns_from_the_neutral_image():
     expected = torch.autograd.grad(F.cross_entropy(scores, y), (W, b, rule.heads[0]))
     assert_close([*credit.blocks[-1], *credit.own], list(expected), torch.float64)
     assert torch.allclose(rule.predict(net, x).scores, scores)
-
