@@ -14,7 +14,7 @@ from credit.nets import build_net
 from credit.rule import Task
 from credit.rules import build_rule
 from credit.train import run
-from tests.credit.builders import METHODS, NETS, PAIRS, batch, build, trains
+from tests.credit.builders import METHODS, NETS, PAIRS, batch, build, fitting, trains
 
 
 def chosen(method, **model):
@@ -31,7 +31,8 @@ def chosen(method, **model):
 @pytest.mark.parametrize("name", METHODS)
 def test_counted_equals_calculated(name, tmp_path):
     batch_norm = not METHODS[name].plain
-    wanted = chosen(METHODS[name], batch_norm=batch_norm, bias=False)
+    activation = fitting(name)["model"].activation
+    wanted = chosen(METHODS[name], batch_norm=batch_norm, bias=False, activation=activation)
     cost = list(run(wanted, datasets=None, cache=tmp_path))[-1].results["cost"]
     assert cost["parameters"] == estimate.parameters(wanted) == 784 * 40 + 40 * 30 + 30 * 10 + 2 * 70 * batch_norm
     assert cost["flops_per_step"] == estimate.flops_per_step(wanted)

@@ -66,7 +66,10 @@ def test_feedback_always_has_the_signs_of_the_present_weights(kind):
 
 @pytest.mark.parametrize(
     ("kind", "uniform", "gaussian"),
-    [(spec.USF, math.acos(math.sqrt(3) / 2), math.acos(math.sqrt(2 / math.pi))), (spec.FRSF, math.acos(3 / 4), math.acos(2 / math.pi))],
+    [
+        (spec.USF, math.acos(math.sqrt(3) / 2), math.acos(math.sqrt(2 / math.pi))),
+        (spec.FRSF, math.acos(3 / 4), math.acos(2 / math.pi)),
+    ],
 )
 def test_initial_angles_between_w_and_its_signs(kind, uniform, gaussian):
     """30.0° and 41.4° for uniform weights and magnitudes, 37.1° and 50.5° for Gaussian ones."""
@@ -84,7 +87,11 @@ def test_initial_angles_between_w_and_its_signs(kind, uniform, gaussian):
 def test_the_constant_of_usf_is_the_deviation_of_the_initial_weights(init):
     net, rule = build(spec.USF(feedback=spec.LayerFeedback(init=init)), hidden=(40, 30))
     (B, _), *_ = told(rule, net)
-    expected = {"xavier_uniform": math.sqrt(2 / 70), "kaiming_uniform": math.sqrt(1 / 120), "gaussian": math.sqrt(1 / 30)}
+    expected = {
+        "xavier_uniform": math.sqrt(2 / 70),
+        "kaiming_uniform": math.sqrt(1 / 120),
+        "gaussian": math.sqrt(1 / 30),
+    }
     assert B.abs().unique().tolist() == pytest.approx([expected[init]])
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from credit import spec
 from credit.events import Aligned, Diagnosed, Evaluated, Finished, Progress, RunError, Started, from_json
 from credit.train import run
-from tests.credit.builders import METHODS
+from tests.credit.builders import METHODS, fitting
 
 
 def small(**changes):
@@ -42,8 +42,7 @@ def comparable(events):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_tells_its_story_and_is_the_same_twice(name, tmp_path):
-    options = {} if METHODS[name].plain else {"dropout": 0.1, "batch_norm": True}
-    chosen = small(method=METHODS[name], model=spec.MLP(hidden=(32, 24), **options))
+    chosen = small(**fitting(name, hidden=(32, 24), rich=True))
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
         folder.mkdir()
@@ -64,7 +63,8 @@ def test_events_survive_json(tmp_path):
 
 
 def test_every_method_starts_from_the_same_weights_and_sees_the_same_order(tmp_path):
-    pairings = {json.dumps(train(small(method=METHODS[name]), tmp_path)[-1].results["pairing"]) for name in METHODS}
+    runs = (train(small(**fitting(name, hidden=(32, 24))), tmp_path) for name in METHODS)
+    pairings = {json.dumps(events[-1].results["pairing"]) for events in runs}
     assert len(pairings) == 1
     other = train(small(training=replace(small().training, seed=4)), tmp_path)[-1].results["pairing"]
     assert json.dumps(other) not in pairings
@@ -131,8 +131,7 @@ def test_learning_happens_and_hidden_layers_help(tmp_path):
     accuracies = {}
     for name in METHODS:
         chosen = small(
-            method=METHODS[name],
-            model=spec.MLP(hidden=(128, 128)),
+            **fitting(name, hidden=(128, 128)),
             dataset=spec.FashionMNISTMini(),
             training=replace(small().training, epochs=3),
         )
@@ -191,7 +190,7 @@ def test_a_device_that_is_not_there_is_the_users_error(tmp_path):
 @pytest.mark.parametrize("name", METHODS)
 def test_cuda_agrees_with_the_cpu(name, tmp_path):
     cpu, cuda = (
-        train(small(method=METHODS[name], training=replace(small().training, device=device)), tmp_path)[-1].results
+        train(small(**fitting(name, hidden=(32, 24)), training=replace(small().training, device=device)), tmp_path)[-1].results
         for device in ("cpu", "cuda")
     )
     assert cuda["pairing"] == cpu["pairing"]
