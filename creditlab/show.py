@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -107,9 +106,7 @@ class Board:
             self.live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         if self.live:
             self.live.stop()
 
