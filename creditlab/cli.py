@@ -120,7 +120,7 @@ def run(
     if as_json:
         print_json(results[0])
     else:
-        console.print(*show.results(results), sep="\n")
+        show.print_all(console, show.results(results))
         if out:
             console.print(f"report: {out / 'report.html'}", soft_wrap=True)
 

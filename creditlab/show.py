@@ -62,6 +62,14 @@ def results(jobs: Sequence[JSON]) -> list[Table]:
     return tables
 
 
+def print_all(out: Console, tables: Iterable[Table]) -> None:
+    """Tables with a blank line around each."""
+    for one in tables:
+        out.print()
+        out.print(one)
+    out.print()
+
+
 def layer_row(layer: JSON) -> Sequence[str]:
     cosine = layer["delta_cosine"]
     return (
@@ -110,14 +118,15 @@ class Board:
         if self.live:
             self.live.stop()
 
-    def update(self, job: JSON) -> None:
-        """Show the job as it now is: the API's JSON, or as much of it as there is where no service is."""
+    def update(self, job: JSON, note: str = "") -> None:
+        """Show the job as it now is (the API's JSON, or as much of it as there is without the service) and a note."""
+        told = ", ".join(filter(None, (standing(job), note)))
         progress, method, identity = job.get("progress") or {}, job["spec"]["method"]["name"], job.get("id", "")
         key = identity or method
         if self.live:
             if key not in self.bars:
                 self.bars[key] = self.live.add_task(method, total=1.0, standing="")
-            self.live.update(self.bars[key], completed=progress.get("fraction") or 0.0, standing=standing(job))
+            self.live.update(self.bars[key], completed=progress.get("fraction") or 0.0, standing=told)
         elif self.said.get(key) != (state := (job["status"], int(progress.get("epoch") or 0))):
             self.said[key] = state
-            self.out.print(f"{identity} {method}: {standing(job)}".strip(), markup=False, soft_wrap=True)
+            self.out.print(f"{identity} {method}: {told}".strip(), markup=False, soft_wrap=True)
