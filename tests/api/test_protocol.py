@@ -1,10 +1,9 @@
-"""What holds for every request: problems, media types, sizes, hosts, methods, parameters, and the order of the checks."""
+"""What holds for every request: problems, media types, sizes, hosts, methods, parameters, the order of the checks."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -254,20 +253,16 @@ def test_every_type_leads_to_a_page(shared: Service) -> None:
         assert_problem(shared.client.get(f"/problems/{unknown}"), 404, "not_found")
 
 
-class Bug(Exception):
-    pass
-
-
 def crash() -> None:
-    raise Bug("the password is 123")
+    raise ZeroDivisionError("the password is 123")
 
 
 @pytest.fixture
-def crashing(settings: Settings) -> Iterator[Service]:
+def crashing(alone: Settings) -> Iterator[Service]:
     def add(app: FastAPI) -> None:
         app.add_api_route("/crash", crash)
 
-    with serving(settings, add) as running:
+    with serving(alone, add) as running:
         yield running
 
 
@@ -275,7 +270,7 @@ def test_a_bug_is_500_without_detail(crashing: Service, caplog: pytest.LogCaptur
     answer = crashing.client.get("/crash")
     assert_problem(answer, 500, "internal_error")
     assert "123" not in answer.text
-    assert "Bug" not in answer.text
+    assert "ZeroDivisionError" not in answer.text
     record = next(record for record in caplog.records if record.exc_info)
     assert answer.headers["x-request-id"] in record.getMessage()
     assert crashing.client.get("/livez").status_code == 200
@@ -291,5 +286,5 @@ def test_headers_are_no_way_in(shared: Service) -> None:
         {"Cookie": "\xff=\xff".encode("latin-1")},
     ]
     for headers in odd:
-        answer: httpx.Response = shared.client.get(f"/v1/jobs/{NOBODY}", headers=headers)
+        answer = shared.client.get(f"/v1/jobs/{NOBODY}", headers=headers)
         assert_problem(answer, 404, "not_found")
