@@ -99,7 +99,10 @@ def test_process_serves_and_stops(alone: Settings) -> None:
     finally:
         process.terminate()
         _, log = process.communicate(timeout=20)
-    assert "Traceback" not in log
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any("POST /v1/jobs" in line["message"] for line in lines)
+    assert not any("/livez" in line["message"] for line in lines)
+    assert not any("traceback" in line for line in lines)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
