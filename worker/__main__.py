@@ -64,6 +64,7 @@ def listen(bench: Bench) -> int:
         bench.draining.set()
 
     def ready(**_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))  # Celery's own would end with status 1
         log.info("worker %s is ready: %d slots, CUDA %s", bench.id, bench.slots, "yes" if bench.cuda else "no")
 
     worker_shutting_down.connect(drain, weak=False)
@@ -79,7 +80,6 @@ def listen(bench: Bench) -> int:
         loglevel="INFO",
         quiet=True,
     )
-    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     worker.start()
     return int(worker.exitcode or 0)
 
