@@ -110,8 +110,8 @@ def pair_of(label: str) -> tuple[str, str]:
 @router.get("/v1/jobs/{job_id}", response_model=Job, responses={304: {"description": "Not modified"}, **problems(404)})
 async def show(job_id: str, request: Request, response: Response, db: Db, watcher: WatcherOf, wait: Wait) -> Any:
     """One job. With `wait`, answers at the next change of its status or at the limit, at once if it has ended."""
-    position = await run_in_threadpool(locate, db, job_id)
     if wait:
+        position = await run_in_threadpool(locate, db, job_id)
         response.headers["Preference-Applied"] = f"wait={seconds(wait)}"
         seen = known_changes(request) or {position.status_changes}
         if not is_news(position, seen):
