@@ -95,7 +95,7 @@ def standing(job: JSON) -> str:
         told += f", epoch {progress['epoch']:.1f} of {progress['epochs']}"
         told += f", {progress['eta_seconds']:.0f} s left" if progress.get("eta_seconds") else ""
     if job.get("error"):
-        told += f": {job['error']['message']}"
+        told += f" ({job['error']['code']}): {job['error']['message']}"
     return str(told)
 
 
