@@ -1,4 +1,4 @@
-"""Jobs: submit, list, look at, wait for, cancel, delete."""
+"""Jobs: submit, list, look at, wait for, cancel."""
 
 import math
 from typing import Annotated, Any
@@ -146,10 +146,3 @@ def cancel(job_id: str, db: Db) -> Any:
     with db.write() as tx:
         jobs.cancel(tx, job_id)
         return reads.job_view(tx, job_id)
-
-
-@router.delete("/v1/jobs/{job_id}", status_code=204, response_model=None, responses=problems(404, 409))
-def delete(job_id: str, db: Db) -> None:
-    """Delete a job that has ended, with everything it has left."""
-    with db.write() as tx:
-        jobs.delete(tx, job_id)
