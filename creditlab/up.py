@@ -172,15 +172,22 @@ class Stack:
     def watch(self, end: threading.Event) -> None:
         """Start again what dies, until `end` is set."""
         while not end.wait(LOOK_SECONDS):
-            if self.broker and self.broker.process and self.broker.process.poll() is not None:
-                self.say(f"broker: ended with status {self.broker.process.returncode}; starting it again")
-                self.broker.start()
+            self._revive_broker()
             for child in self.children:
                 if (status := child.died()) is not None:
                     self.say(f"{child.name}: ended with status {status}; again in {child.delay:g} s")
                     self.say(child.last_words().rstrip())
                 if child.process is None and time.monotonic() >= child.due:
                     child.start()
+
+    def _revive_broker(self) -> None:
+        if self.broker is None or self.broker.alive():
+            return
+        self.say("broker: has died; starting it again")
+        try:
+            self.broker.start()
+        except BrokerError as error:  # the next look tries again
+            self.say(str(error))
 
     def stop(self) -> None:
         """End all processes: API and workers together, then the broker that they need until their end."""
