@@ -27,7 +27,7 @@ lint: $(READY) ## check style, types and import directions
 	$(BIN)/lint-imports
 
 bench: $(READY) ## run the benchmarks, each in its quick form
-	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
+	@set -e; for benchmark in $(wildcard benchmarks/*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
 
 compose-up: ## run the service in containers (Docker Compose)
 	docker compose -f docker/compose.yaml up --build

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from api.app import create_app
 from api.middleware import is_loopback
 from api.stream import Watcher
+from lab import logs
 from lab.settings import Settings
 
 GRACE_SECONDS = 5
@@ -53,10 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.host,
         chosen.port,
         ws="none",
+        log_config=None,
         lifespan="on",
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    logs.configure()
     logging.getLogger("uvicorn.access").addFilter(NoHealthChecks())
     server = Server(config, app.state.watcher)
     server.run()

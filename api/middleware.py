@@ -50,7 +50,7 @@ class Envelope:
                 raise
             await problem(scope, error)(scope, receive, stamped)
         except Exception:
-            log.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
+            log.exception("%s %s failed", scope["method"], scope["path"], extra={"request_id": request_id})
             if started:
                 raise
             await problem(scope, internal_error())(scope, receive, stamped)

@@ -309,7 +309,7 @@ def points(value: float | None) -> str:
 
 
 def number(value: float | None, unit: str) -> str:
-    return UNKNOWN if value is None else f"{value:.3g} {unit}"
+    return UNKNOWN if value is None else f"{value:.{2 if value < 10 else 1}f} {unit}"
 
 
 def integer(value: float | None) -> str:

@@ -78,6 +78,9 @@ class EmbeddedBroker:
     def url(self) -> str:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> str:
         """Start the server and wait for its PONG; returns the URL. Raises BrokerError."""
         binary = server_binary()

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -39,7 +39,7 @@ def up(
     host: str = "127.0.0.1",
     port: int = 8000,
     data_dir: Annotated[Path | None, typer.Option(help="default: CREDITLAB_DATA_DIR, else ./.creditlab")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="worker processes, each training one job at a time")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="worker processes that share the machine's cores")] = 1,
 ) -> None:
     """Run broker, API and workers in the foreground; Ctrl-C stops all of them."""
     from creditlab.up import UpError, serve
@@ -60,11 +60,11 @@ def api(host: str = "127.0.0.1", port: int = 8000) -> None:
 
 @app.command()
 def worker(
-    concurrency: Annotated[int, typer.Option(min=1, help="jobs trained at the same time")] = 1,
-    gpus: Annotated[str | None, typer.Option(help="'all', or the numbers of the GPUs to use, as in 0,1")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="jobs trained at the same time")] = None,
+    gpus: Annotated[Literal["all", "none"], typer.Option(help="whether to use CUDA devices")] = "all",
 ) -> None:
     """Run a worker alone."""
-    become("worker", "--concurrency", str(concurrency), *(("--gpus", gpus) if gpus else ()))
+    become("worker", "--gpus", gpus, *(("--concurrency", str(concurrency)) if concurrency else ()))
 
 
 @app.command()
@@ -120,7 +120,7 @@ def run(
     if as_json:
         print_json(results[0])
     else:
-        console.print(*show.results(results), sep="\n")
+        show.print_all(console, show.results(results))
         if out:
             console.print(f"report: {out / 'report.html'}", soft_wrap=True)
 

@@ -145,7 +145,7 @@ def results(job: Job, as_json: Json = False) -> None:
     if as_json:
         print_json(own)
     else:
-        show.console().print(*show.results([own, *twins]), sep="\n")
+        show.print_all(show.console(), show.results([own, *twins]))
 
 
 @app.command()

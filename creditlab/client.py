@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -36,7 +35,8 @@ class ApiError(Exception):
         self.problem = problem
         self.status: int = problem["status"]
         self.code: str = problem.get("code", "")
-        super().__init__(problem.get("detail") or problem.get("title") or f"status {self.status}")
+        said = filter(None, (problem.get("title"), problem.get("detail")))
+        super().__init__(": ".join(said) or f"status {self.status}")
 
 
 class Unreachable(Exception):  # noqa: N818  (the state of the service, as its user would say it)
@@ -54,9 +54,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
     def close(self) -> None:

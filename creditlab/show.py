@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -63,6 +62,14 @@ def results(jobs: Sequence[JSON]) -> list[Table]:
     return tables
 
 
+def print_all(out: Console, tables: Iterable[Table]) -> None:
+    """Tables with a blank line around each."""
+    for one in tables:
+        out.print()
+        out.print(one)
+    out.print()
+
+
 def layer_row(layer: JSON) -> Sequence[str]:
     cosine = layer["delta_cosine"]
     return (
@@ -88,7 +95,7 @@ def standing(job: JSON) -> str:
         told += f", epoch {progress['epoch']:.1f} of {progress['epochs']}"
         told += f", {progress['eta_seconds']:.0f} s left" if progress.get("eta_seconds") else ""
     if job.get("error"):
-        told += f": {job['error']['message']}"
+        told += f" ({job['error']['code']}): {job['error']['message']}"
     return str(told)
 
 
@@ -107,20 +114,19 @@ class Board:
             self.live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         if self.live:
             self.live.stop()
 
-    def update(self, job: JSON) -> None:
-        """Show the job as it now is: the API's JSON, or as much of it as there is where no service is."""
+    def update(self, job: JSON, note: str = "") -> None:
+        """Show the job as it now is (the API's JSON, or as much of it as there is without the service) and a note."""
+        told = ", ".join(filter(None, (standing(job), note)))
         progress, method, identity = job.get("progress") or {}, job["spec"]["method"]["name"], job.get("id", "")
         key = identity or method
         if self.live:
             if key not in self.bars:
                 self.bars[key] = self.live.add_task(method, total=1.0, standing="")
-            self.live.update(self.bars[key], completed=progress.get("fraction") or 0.0, standing=standing(job))
+            self.live.update(self.bars[key], completed=progress.get("fraction") or 0.0, standing=told)
         elif self.said.get(key) != (state := (job["status"], int(progress.get("epoch") or 0))):
             self.said[key] = state
-            self.out.print(f"{identity} {method}: {standing(job)}".strip(), markup=False, soft_wrap=True)
+            self.out.print(f"{identity} {method}: {told}".strip(), markup=False, soft_wrap=True)

@@ -8,7 +8,9 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kombu.exceptions
 from celery import Celery
@@ -24,6 +26,12 @@ log = logging.getLogger(__name__)
 TASK = "work"
 PING_SECONDS = 2.0
 QUICK = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "max_retries": 0, "interval_start": 0}
+OPTIONS = {
+    "visibility_timeout": 3600,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    "global_keyprefix": "creditlab:",
+}
 AWAY = (kombu.exceptions.OperationalError, RedisError, OSError)
 
 app = Celery("creditlab")
@@ -40,22 +48,29 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={
-        "visibility_timeout": 3600,
-        "socket_keepalive": True,
-        "health_check_interval": 25,
-        "global_keyprefix": "creditlab:",
-    },
 )
 
 
 def configure(settings: Settings) -> None:
     """Tell the bell which broker to use; once per process, before anything else here."""
+    url = settings.broker_url or ""
     app.conf.broker_url = settings.broker_url
-    if (settings.broker_url or "").startswith("filesystem://"):
-        folders = {name: str(settings.data_dir / "broker") for name in ("data_folder_in", "data_folder_out")}
-        app.conf.broker_transport_options = folders | {"control_folder": str(settings.data_dir / "broker-control")}
+    app.conf.broker_transport_options = folders(url) if url.startswith("filesystem://") else OPTIONS
     _pulse.forget()
+
+
+def folders(url: str) -> dict[str, str]:
+    """Messages as files, where there is no server: slower, but the database is the truth here too."""
+    places = {name: Path(urlsplit(url).path) / name for name in ("messages", "read", "control")}
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    paths = {name: str(place) for name, place in places.items()}
+    return {
+        "data_folder_in": paths["messages"],
+        "data_folder_out": paths["messages"],
+        "processed_folder": paths["read"],
+        "control_folder": paths["control"],
+    }
 
 
 def ring_after_commit(tx: Session, queue: str) -> None:

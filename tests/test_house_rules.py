@@ -40,7 +40,9 @@ def test_every_random_number_comes_from_a_stream_of_the_run(path):
             assert "generator" in {keyword.arg for keyword in call.keywords}, f"line {call.lineno}"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "rules" or p.name in {"flow.py", "mirror.py"}], ids=str)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.parent.name == "rules" or p.name in {"flow.py", "mirror.py"}], ids=str
+)
 def test_a_rule_never_waits_for_the_device(path):
     assert not {name for name, _ in calls(path)} & SYNCHRONISES
 
@@ -56,13 +58,24 @@ def test_transactions_commit_and_bells_ring_in_one_place(path):
 def test_nothing_from_outside_is_evaluated(path):
     names = {name for name, call in calls(path) if isinstance(call.func, ast.Name)}
     assert not names & {"eval", "exec", "compile"}
-    imported = {alias.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     assert "pickle" not in imported or path == ROOT / "credit" / "data" / "readers.py", "the one restricted unpickler"
 
 
 def test_the_map_names_every_module():
     """ARCHITECTURE.md lists every file of our packages, and no other."""
-    tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     drawn = (ROOT / "ARCHITECTURE.md").read_text()
-    missing = [name for name in tracked if name.endswith(".py") and Path(name).name != "__init__.py" and f"`{Path(name).name}`" not in drawn]
+    missing = [
+        name
+        for name in tracked
+        if name.endswith(".py") and Path(name).name != "__init__.py" and f"`{Path(name).name}`" not in drawn
+    ]
     assert not missing

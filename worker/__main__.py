@@ -4,7 +4,9 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
+import warnings
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
@@ -31,6 +33,8 @@ def main() -> int:
     settings = Settings.load()
     chosen = arguments(settings)
     logs.configure()
+    logging.getLogger("celery").setLevel(logging.WARNING)  # it would write two lines per bell
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser")  # nothing is unpickled here
     if not settings.broker_url:
         log.error("CREDITLAB_BROKER_URL is not set")
         return 2
@@ -60,6 +64,7 @@ def listen(bench: Bench) -> int:
         bench.draining.set()
 
     def ready(**_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))  # Celery's own would end with status 1
         log.info("worker %s is ready: %d slots, CUDA %s", bench.id, bench.slots, "yes" if bench.cuda else "no")
 
     worker_shutting_down.connect(drain, weak=False)
@@ -69,13 +74,12 @@ def listen(bench: Bench) -> int:
         pool="threads",
         concurrency=bench.slots,
         queues=queues,
-        hostname=f"{bench.id}@%h",
+        hostname=f"{bench.id}@{socket.gethostname()}",
         without_gossip=True,
         without_mingle=True,
         loglevel="INFO",
         quiet=True,
     )
-    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -1,7 +1,8 @@
 """Starts training processes as forks of one server process that has torch imported; this process never imports it.
 
-The server is multiprocessing's forkserver: exec'd, single-threaded, and without a tensor operation or a CUDA call to
-its name, so that its forks are sound. Started as ``python -m worker``, a child does not import the main module again.
+The server is multiprocessing's forkserver: exec'd, without a tensor operation or a CUDA call to its name, and without
+threads but one of pyarrow's allocator, which takes care of forks itself; so its own forks are sound. Started as
+``python -m worker``, a child does not import the main module again.
 """
 
 import importlib
@@ -38,9 +39,9 @@ class Runner:
         """Wait until there is something to read, the process has ended, or the time is over."""
         wait([self.pipe, self.process.sentinel], seconds)
 
-    def over(self) -> bool:
-        """Whether the process has ended and everything it said has been read."""
-        return bool(wait([self.process.sentinel], 0)) and not self.pipe.poll()
+    def ended(self) -> bool:
+        """Whether the process has ended; what it said before may still be in the pipe."""
+        return bool(wait([self.process.sentinel], 0))
 
     def stop(self) -> None:
         """End the process and its group: SIGTERM, a second of grace, SIGKILL. Returns when it is gone."""
@@ -70,12 +71,21 @@ class Runner:
 
 
 def warm() -> None:
-    """Start the server and wait until it has torch. Call it once, in the main thread."""
+    """Start the server and wait until it has torch. Call it once, in the main thread.
+
+    Raises:
+        RuntimeError: the server could not import ``worker.runner``, about which multiprocessing says nothing.
+    """
     _context.set_forkserver_preload(["worker.runner"])
     runner = start("greet", {})
-    runner.wait(60)
+    try:
+        greeting = runner.pipe.recv_bytes()
+    except EOFError:
+        greeting = b""
     runner.stop()
     runner.exit_status()
+    if greeting != b"ready":
+        raise RuntimeError("the process server does not have torch; does `import worker.runner` work?")
 
 
 def start(entry: str, order: dict[str, Any]) -> Runner:

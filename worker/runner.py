@@ -9,17 +9,23 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from credit import artifacts, train
+import torch._inductor  # noqa: F401  (a second and more, which torch spends when determinism is first asked for)
+
+from credit import artifacts, spec, train
 from credit.events import Event, Failed, Finished, RunError
 from lab import logs, specs
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+IMPORTED_BY = os.getpid()
+
+specs.adapter(spec.Run)  # built once, in the server
 
 
 def main(pipe: Connection, order: dict[str, Any]) -> None:
@@ -41,22 +47,23 @@ def main(pipe: Connection, order: dict[str, Any]) -> None:
         tell(pipe, Failed(code="internal_error", message=f"{type(error).__name__}: {error}"))
 
 
-def events(order: dict[str, Any]) -> Any:
-    """The run's events; the last one is told when all files are written."""
+def events(order: dict[str, Any]) -> Iterator[Event]:
+    """The run's events; that it has finished is told when all files are written."""
     run, out = specs.from_dict(order["spec"]), Path(order["out"])
     out.mkdir(parents=True, exist_ok=True)
     datasets = Path(order["datasets"]) if order["datasets"] else None
     told: list[Event] = []
     for event in train.run(run, datasets=datasets, cache=Path(order["cache"]), out=out):
         told.append(event)
-        if isinstance(event, Finished):
-            artifacts.write(out, run, told)
-        yield event
+        if not isinstance(event, Finished):
+            yield event
+    artifacts.write(out, run, told)
+    yield told[-1]
 
 
 def greet(pipe: Connection, order: dict[str, Any]) -> None:  # noqa: ARG001
-    """Tell the supervisor that the server is up; ``torch`` says whether it was there before the fork."""
-    pipe.send_bytes(b"torch" if "torch" in sys.modules else b"no torch")
+    """Say that the process server is up, and whether it had this module, and so torch, before the fork."""
+    pipe.send_bytes(b"ready" if os.getpid() != IMPORTED_BY else b"not preloaded")
 
 
 def tell(pipe: Connection, event: Event) -> None:

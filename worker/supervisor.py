@@ -98,13 +98,14 @@ class Supervision:
         deadline = time.monotonic() + (limit or float("inf"))
         while True:
             runner.wait(LOOK_SECONDS)
-            for event in self._hear(runner):
+            ended = runner.ended()
+            for event in self._hear(runner, everything=ended):
                 if isinstance(event, Finished):
                     return self._finished(event)
                 if isinstance(event, Failed):
                     return self._failed(event.code, event.message)
                 self.unstored.append(event)
-            if runner.over():
+            if ended:
                 return self._died
             if self.draining.is_set():
                 return self._preempted
@@ -113,11 +114,11 @@ class Supervision:
             if self._talk().cancel:
                 return self._stopped
 
-    def _hear(self, runner: launch.Runner) -> Iterator[Event]:
-        """What the process has said and nobody has read, up to a batch of it."""
+    def _hear(self, runner: launch.Runner, *, everything: bool) -> Iterator[Event]:
+        """What the process has said and nobody has read: a batch of it, or everything."""
         points = 0
         try:
-            while points < BATCH_POINTS and runner.pipe.poll():
+            while (everything or points < BATCH_POINTS) and runner.pipe.poll():
                 event = from_json(runner.pipe.recv_bytes())
                 points += sum(1 for _ in event.points())
                 yield event

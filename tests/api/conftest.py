@@ -1,10 +1,10 @@
 """A real API process in a thread: uvicorn on a free port, over SQLite and PostgreSQL, beside a real Valkey."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -21,7 +21,7 @@ from lab import bell, jobs, tables
 from lab.db import Database
 from lab.settings import Settings
 from tests import factories
-from tests.conftest import _administer, _at
+from tests.conftest import fresh_database
 
 DEADLINE_SECONDS = 20
 
@@ -86,31 +86,34 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-@pytest.fixture
-def service(settings: Settings) -> Iterator[Service]:
-    """The API over a fresh database; the test runs once for each kind."""
-    with serving(settings) as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shared(
     request: pytest.FixtureRequest, broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """The API over a database of the module's own, for tests that store nothing; once for each kind."""
     folder = tmp_path_factory.mktemp("shared")
-    if request.param == "sqlite":
-        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), folder / 'creditlab.db')}"
-    else:
-        server = request.getfixturevalue("postgresql_server")
-        name = folder.name.replace("-", "_")
-        _administer(server, f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue('migrated_postgresql')}")
-        url = _at(server, name)
-    settings = Settings(data_dir=folder / "data", database_url=url, broker_url=broker.url, threads=1)
-    settings.data_dir.mkdir()
-    bell.configure(settings)
-    with serving(settings) as running:
-        yield running
+    with fresh_database(request.param, request, folder) as url:
+        settings = Settings(data_dir=folder / "data", database_url=url, broker_url=broker.url, threads=1)
+        settings.data_dir.mkdir()
+        with serving(settings) as running:
+            yield running
+
+
+@pytest.fixture
+def service(shared: Service) -> Service:
+    """The same, with empty tables."""
+    with shared.database.write() as tx:
+        for table in reversed(tables.Base.metadata.sorted_tables):
+            tx.execute(table.delete())
+    return shared
+
+
+@pytest.fixture
+def alone(tmp_path: Path, broker: EmbeddedBroker, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """Settings of a service of the test's own, on SQLite, to be changed or broken by the test."""
+    with fresh_database("sqlite", request, tmp_path) as url:
+        yield Settings(data_dir=tmp_path, database_url=url, broker_url=broker.url, threads=1)
+    bell.configure(Settings(data_dir=tmp_path, broker_url=broker.url))
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""What holds for every request: problems, media types, sizes, hosts, methods, parameters, and the order of the checks."""
+"""What holds for every request: problems, media types, sizes, hosts, methods, parameters, the order of the checks."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -41,7 +40,6 @@ def test_an_id_that_is_no_job_is_404(shared: Service, job_id: str, part: str) ->
 @pytest.mark.parametrize("job_id", [NOBODY, *ODD_IDS])
 def test_a_command_on_no_job_is_404(shared: Service, job_id: str) -> None:
     assert_problem(shared.client.post(f"/v1/jobs/{job_id}/cancel"), 404, "not_found")
-    assert_problem(shared.client.delete(f"/v1/jobs/{job_id}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/jobs/", "/v1/methods/x/y", "/%00", "/v1/jobs/a/b/c/d"])
@@ -54,7 +52,7 @@ def test_unknown_path(shared: Service, path: str) -> None:
     ("method", "path", "allow"),
     [
         ("PUT", "/v1/jobs", "GET, HEAD, POST"),
-        ("PATCH", f"/v1/jobs/{NOBODY}", "DELETE, GET, HEAD"),
+        ("PATCH", f"/v1/jobs/{NOBODY}", "GET, HEAD"),
         ("GET", f"/v1/jobs/{NOBODY}/cancel", "POST"),
         ("DELETE", "/v1/methods", "GET, HEAD"),
         ("OPTIONS", "/livez", "GET, HEAD"),
@@ -254,20 +252,16 @@ def test_every_type_leads_to_a_page(shared: Service) -> None:
         assert_problem(shared.client.get(f"/problems/{unknown}"), 404, "not_found")
 
 
-class Bug(Exception):
-    pass
-
-
 def crash() -> None:
-    raise Bug("the password is 123")
+    raise ZeroDivisionError("the password is 123")
 
 
 @pytest.fixture
-def crashing(settings: Settings) -> Iterator[Service]:
+def crashing(alone: Settings) -> Iterator[Service]:
     def add(app: FastAPI) -> None:
         app.add_api_route("/crash", crash)
 
-    with serving(settings, add) as running:
+    with serving(alone, add) as running:
         yield running
 
 
@@ -275,9 +269,9 @@ def test_a_bug_is_500_without_detail(crashing: Service, caplog: pytest.LogCaptur
     answer = crashing.client.get("/crash")
     assert_problem(answer, 500, "internal_error")
     assert "123" not in answer.text
-    assert "Bug" not in answer.text
-    record = next(record for record in caplog.records if record.exc_info)
-    assert answer.headers["x-request-id"] in record.getMessage()
+    assert "ZeroDivisionError" not in answer.text
+    logged = [vars(record)["request_id"] for record in caplog.records if record.exc_info]
+    assert logged == [answer.headers["x-request-id"]]
     assert crashing.client.get("/livez").status_code == 200
 
 
@@ -291,5 +285,5 @@ def test_headers_are_no_way_in(shared: Service) -> None:
         {"Cookie": "\xff=\xff".encode("latin-1")},
     ]
     for headers in odd:
-        answer: httpx.Response = shared.client.get(f"/v1/jobs/{NOBODY}", headers=headers)
+        answer = shared.client.get(f"/v1/jobs/{NOBODY}", headers=headers)
         assert_problem(answer, 404, "not_found")

@@ -1,10 +1,6 @@
 """Whatever is no job is refused with the place that is wrong, and nothing is stored."""
 
-from typing import Any
-
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.api.conftest import Service, assert_problem
 from tests.api.wrong import OK, WRONG, Wrong
@@ -44,44 +40,3 @@ def test_at_most_fifty_errors(shared: Service) -> None:
 def test_echoed_values_are_short(shared: Service) -> None:
     answer = shared.client.post("/v1/jobs", json=OK | {"loss": "x" * 100_000})
     assert len(assert_problem(answer, 422, "invalid_spec")["errors"][0]["detail"]) < 300
-
-
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["dfa", "mlp", "mnist"]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from([*OK, "name", "lr", "training"]), inner, max_size=4)
-    ),
-    max_leaves=20,
-)
-specs = st.dictionaries(
-    st.sampled_from(["method", "model", "dataset", "optimizer", "training", "labels", "name", "loss", "controls", "x"]),
-    values,
-    max_size=6,
-).map(lambda fields: OK | fields)
-relaxed = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@relaxed
-@given(body=values | specs)
-def test_random_json_is_answered(shared: Service, body: Any) -> None:
-    """A body is dry-run, so that a spec which happens to be right stores nothing either."""
-    import json
-
-    raw = json.dumps(body).encode()
-    answer = shared.client.post("/v1/jobs?dry_run=true", content=raw, headers=JSON)
-    assert answer.status_code in {200, 400, 422}, answer.text
-    if answer.status_code != 200:
-        assert_problem(answer, answer.status_code, CODES[answer.status_code])
-
-
-@relaxed
-@given(raw=st.binary(max_size=200))
-def test_random_bytes_are_answered(shared: Service, raw: bytes) -> None:
-    answer = shared.client.post("/v1/jobs?dry_run=true", content=raw, headers=JSON)
-    assert answer.status_code in {400, 422}, answer.text

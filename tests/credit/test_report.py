@@ -45,7 +45,7 @@ def test_the_numbers_are_those_of_the_results(jobs):
         "10.00 pp",
         "40.00 pp",
         "75 %",
-        "2.5 ms",
+        "2.50 ms",
         "3.0 MiB",
         "134,794",
         "1.23 G",

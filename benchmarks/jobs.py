@@ -1,0 +1,126 @@
+"""Many short jobs at once: are they all trained, once each, and how long does a worker take from claim to first step?
+
+    python -m benchmarks.jobs [--jobs 200] [--workers 2]
+
+Starts a broker and workers on a database of its own, submits jobs of about a second, and prints a table. Times are the
+database's: from the claim to the arrival of the run's ``started``, which says that its first step is next.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from creditlab.broker import EmbeddedBroker
+from lab import bell, jobs, specs, tables
+from lab.db import Database
+from lab.settings import Settings
+from lab.states import TERMINAL
+
+SPEC = {
+    "method": "dfa",
+    "model": {"name": "mlp", "hidden": [64, 64]},
+    "dataset": {"name": "fashion-mnist-mini", "train_samples": 2000, "test_samples": 500},
+    "training": {"epochs": 16, "batch_size": 50, "device": "cpu"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--database-url", help="default: a fresh SQLite file")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="creditlab-bench-") as folder:
+        broker = EmbeddedBroker(Path(folder) / "broker")
+        given = {"database_url": chosen.database_url} if chosen.database_url else {}
+        settings = Settings(data_dir=Path(folder), broker_url=broker.start(), threads=1, **given)
+        try:
+            measure(settings, chosen.jobs, chosen.workers)
+        finally:
+            broker.stop()
+
+
+def measure(settings: Settings, count: int, workers: int) -> None:
+    database = Database(settings.database_url)
+    database.migrate()
+    bell.configure(settings)
+    command = [sys.executable, "-m", "worker", "--concurrency", "1", "--gpus", "none"]
+    log = (settings.data_dir / "worker.log").open("ab")
+    running = [
+        subprocess.Popen(command, env=os.environ | settings.environment(), stdout=log, stderr=log)
+        for _ in range(workers)
+    ]
+    try:
+        wait_for_workers(database, workers)
+        submit(database, 2 * workers, settings.threads)  # what the first jobs of a worker pay once is not counted
+        wait_for_jobs(database)
+        warm = newest(database)
+        start = time.perf_counter()
+        submit(database, count, settings.threads)
+        wait_for_jobs(database)
+        report(database, warm, count, time.perf_counter() - start)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+        log.close()
+        database.dispose()
+
+
+def wait_for_workers(database: Database, workers: int) -> None:
+    present = 0
+    while present < workers:
+        time.sleep(0.1)
+        with database.read() as tx:
+            present = tx.scalar(select(func.count()).select_from(tables.Worker)) or 0
+
+
+def submit(database: Database, count: int, threads: int) -> None:
+    with database.write() as tx:
+        for seed in range(count):
+            jobs.submit(tx, specs.resolve(specs.parse(SPEC), threads=threads, seed=seed))
+
+
+def wait_for_jobs(database: Database) -> None:
+    left = 1
+    while left:
+        time.sleep(0.5)
+        with database.read() as tx:
+            unfinished = select(func.count()).where(tables.Job.status.not_in(TERMINAL))
+            left = tx.scalar(unfinished) or 0
+
+
+def newest(database: Database) -> str:
+    with database.read() as tx:
+        return tx.scalar(select(func.max(tables.Job.id))) or ""
+
+
+def report(database: Database, after: str, count: int, seconds: float) -> None:
+    with database.read() as tx:
+        rows = list(tx.scalars(select(tables.Job).where(tables.Job.id > after)))
+        attempts = list(tx.scalars(select(tables.Attempt).where(tables.Attempt.job_id > after)))
+    by_job = Counter(attempt.job_id for attempt in attempts)
+    first_steps = [attempt for attempt in attempts if attempt.trained_from]
+    overhead = sorted((row.trained_from - row.started_at).total_seconds() * 1000 for row in first_steps)
+    ends = [(row.ended_at - row.trained_from).total_seconds() for row in first_steps if row.ended_at]
+    trained = [row.results["cost"]["train_seconds"] for row in rows if row.results and row.status == "succeeded"]
+    print(f"succeeded                           {sum(row.status == 'succeeded' for row in rows)} of {count}")
+    print(f"attempts of one job, at most        {max(by_job.values())}")
+    print(f"claim to first step, median         {statistics.median(overhead):.0f} ms")
+    print(f"claim to first step, 95th percentile {overhead[int(0.95 * (len(overhead) - 1))]:.0f} ms")
+    print(f"training steps of a job, median     {statistics.median(trained):.2f} s")
+    print(f"first step to the end, median       {statistics.median(ends):.2f} s")
+    print(f"all of them                         {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
