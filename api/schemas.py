@@ -189,13 +189,27 @@ class Method(Answer):
     title: str
     summary: str
     equation: str
-    flow: Literal["backward", "broadcast", "local", "none"]
+    """The teaching signal of hidden layer k, or the loss that it learns from."""
+    flow: Literal["backward", "broadcast", "local", "forward", "none"]
+    """How credit reaches a hidden layer; forward: by a second forward pass."""
     order: Literal["sequential", "parallel"]
+    """In which order hidden layers can be told."""
     state: str | None
-    needs: list[str]
+    """What the method keeps beside the net's own weights."""
     citations: list[Citation]
-    models: list[str]
+    needs: list[str]
+    """global_score: the derivative of the loss at the output; labels; derivatives: autograd inside a block;
+    weight_transport: transposed weights or their signs; backward_pass: a layer waits for the one above it;
+    second_forward: a second forward pass."""
+    families: list[str]
+    """Kinds of models that it trains: dense, conv, mixer."""
+    activations: list[str] | None
+    """Nonlinearities that it works with; null: any."""
+    plain: bool
+    """It trains layers of one weight and a nonlinearity only, without norm and dropout."""
     losses: list[str]
+    models: list[str]
+    """Those that it trains, some perhaps with another nonlinearity than their default."""
     options: dict[str, Any]
     """JSON Schema of ``method`` in a job spec."""
 
@@ -211,6 +225,8 @@ class Model(Answer):
     object: Literal["model"]
     name: str
     summary: str
+    methods: list[str]
+    """Those that train it, some perhaps with another nonlinearity than its default."""
     options: dict[str, Any]
     """JSON Schema of ``model`` in a job spec."""
 
@@ -236,7 +252,11 @@ class Dataset(Answer):
     """Channels, height, width."""
     classes: int
     train_images: int
+    validation_images: int
+    """Of the official validation split; 0: it has none."""
     test_images: int
+    refusal: str | None
+    """Why nothing here can train on it; null where something can."""
     options: dict[str, Any]
     """JSON Schema of ``dataset`` in a job spec."""
 

@@ -47,6 +47,21 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fetching(Event):
+    """The data set is being downloaded, before the run starts; sent now and then, by whoever runs it."""
+
+    type: ClassVar[str] = "fetching"
+    received: int
+    """Bytes so far."""
+    size: int
+    """Bytes in all; 0 where nobody says."""
+
+    def __str__(self) -> str:
+        whole = f" of {self.size / 1e6:.1f}" if self.size else ""
+        return f"downloading the data set, {self.received / 1e6:.1f}{whole} MB"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started(Event):
     """The run is built and is about to take its first step."""
 
@@ -97,6 +112,18 @@ class LayerAlignment:
     score_correlation: float | None = None
     """Mean over the layer's outputs and the classes of |Pearson(h_i, s_c)| over the probe."""
 
+    def result(self) -> dict[str, Any]:
+        """As the results tell it."""
+        return {
+            "layer": self.layer,
+            "delta_cosine": {"mean": self.delta_cosine, "std": self.delta_cosine_std},
+            "preactivation_cosine": self.preactivation_cosine,
+            "delta_angle_degrees": self.delta_angle,
+            "update_cosine": self.update_cosine,
+            "norm_ratio": self.norm_ratio,
+            "activation_rms": self.activation_rms,
+        }
+
 
 ALIGNMENT_SERIES = {
     "delta_cosine": "alignment/delta_cosine",
@@ -143,6 +170,11 @@ class Evaluated(Event):
     layers: dict[str, float] = field(default_factory=dict)
     """Accuracy of each layer that has a readout of its own."""
 
+    def result(self) -> dict[str, Any]:
+        """As the results tell it; ``layers`` only where a layer has a readout."""
+        whole = {"accuracy": self.accuracy, "loss": self.loss}
+        return whole | ({"layers": self.layers} if self.layers else {})
+
     def points(self) -> Iterator[Point]:
         yield Point(f"{self.split}/loss", None, self.step, self.epoch, self.loss)
         yield Point(f"{self.split}/accuracy", None, self.step, self.epoch, self.accuracy)
@@ -183,7 +215,7 @@ class Failed(Event):
 
 
 KINDS: dict[str, type[Event]] = {
-    kind.type: kind for kind in (Started, Progress, Aligned, Evaluated, Diagnosed, Finished, Failed)
+    kind.type: kind for kind in (Fetching, Started, Progress, Aligned, Evaluated, Diagnosed, Finished, Failed)
 }
 
 

@@ -119,6 +119,8 @@ def alignment(job: Job) -> Figure:
                 ends += [End(value, text.format(layer, value), color) for value in _last(values)]
         low, high = axes.dataLim.intervaly if layers else (0.0, 0.0)
         axes.set_ylim(*((min(-0.15, low), 1.03) if axes is left else (0.0, max(105.0, high + 5.0))))
+        if not ends:
+            _nothing_told(axes, job)
         _label_ends(axes, ends)
         unrelated, note = (0.0, "0: no relation") if axes is left else (90.0, "90°: no relation")
         axes.axhline(unrelated, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -132,6 +134,12 @@ def alignment(job: Job) -> Figure:
             fontsize=9,
         )
     return figure
+
+
+def _nothing_told(axes: Axes, job: Job) -> None:
+    """A panel of a method that has no signal at hidden layers."""
+    axes.set_xlim(0, max((one["points"][-1][1] for one in job["series"] if one["points"]), default=1))
+    axes.text(0.5, 0.5, "hidden layers get no signal", transform=axes.transAxes, ha="center", color=INK)
 
 
 def _band(axes: Axes, job: Job, layer: str, color: str) -> None:

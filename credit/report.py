@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from credit import figures, spec
+from credit.literature import METHODS
 
 Job = dict[str, Any]
 """``{"results", "series", "spec", "status"}``."""
@@ -36,11 +37,8 @@ DEFINITIONS = {
     "Saved activations": "Bytes that the method keeps from the forward pass for its updates.",
     "Undefined": "What does not exist (the cosine of a zero gradient) is shown as – and leaves a gap in a curve.",
 }
-SOURCES = {
-    "bp": "Rumelhart, Hinton and Williams 1986, Nature 323:533",
-    "fa": "Lillicrap, Cownden, Tweed and Akerman 2016, Nature Communications 7:13276",
-    "dfa": "Nøkland 2016, arXiv:1609.01596",
-}
+
+OUTPUT_LAYER = "The output layer learns from an error of its own at the output and stands in the table alone."
 
 
 def report(jobs: Sequence[Job]) -> str:
@@ -49,7 +47,7 @@ def report(jobs: Sequence[Job]) -> str:
     sections = (
         header(own),
         cards(jobs),
-        "<h2>Results</h2>" + result_table(jobs),
+        "<h2>Results</h2>" + result_table(jobs) + layer_accuracies(own),
         "<h2>Learning curves</h2>" + curves(jobs),
         "<h2>Alignment with backpropagation</h2>" + alignment(own),
         "<h2>Diagnoses</h2>" + diagnoses(own),
@@ -117,6 +115,14 @@ def result_table(jobs: Sequence[Job]) -> str:
     return table((*heads, "parameters"), rows, own=True)
 
 
+def layer_accuracies(job: Job) -> str:
+    """What the readouts of the layers reach alone, where a method has them."""
+    layers: dict[str, float] = part(job, "test").get("layers", {})
+    if not layers:
+        return ""
+    return table(("readout of", "test accuracy"), [(layer, percent(value)) for layer, value in layers.items()])
+
+
 def curves(jobs: Sequence[Job]) -> str:
     picture = figures.svg(lambda: figures.curves(jobs), "Test accuracy and training loss over the epochs")
     return figure(picture, "Lines end with their last values; the training loss is averaged over neighbouring steps.")
@@ -131,7 +137,7 @@ def alignment(job: Job) -> str:
     )
     text = (
         f"Signals of {method(job)} against those of backpropagation on the same weights, over {probe['samples']} fixed "
-        f"images of the {probe['split']} split. The output layer is told the true error and stands in the table alone."
+        f"images of the {probe['split']} split. {OUTPUT_LAYER}"
     )
     heads = ("layer", "cosine", "± std", "pre-activation", "angle", "update cosine", "norm ratio", "activation RMS")
     rows = [
@@ -185,12 +191,15 @@ def pairing(jobs: Sequence[Job]) -> str:
 
 
 def definitions(jobs: Sequence[Job]) -> str:
-    methods = spec.menu(spec.Method)
-    told = {
-        name: " ".join((methods[name].__doc__ or "").split()) + (f" {SOURCES[name]}." if name in SOURCES else "")
-        for name in dict.fromkeys(method(job) for job in jobs)
-    }
+    told = {name: about(spec.menu(spec.Method)[name]) for name in dict.fromkeys(method(job) for job in jobs)}
     return definition_list([*told.items(), *DEFINITIONS.items()])
+
+
+def about(kind: type[spec.Spec]) -> str:
+    """What a method is, its equation, and whom to cite."""
+    facts = METHODS[kind]
+    sources = "; ".join(f"{cited.authors} {cited.year}, {cited.url}" for cited in facts.citations)
+    return f"{' '.join((kind.__doc__ or '').split())} {facts.equation}. {sources}"
 
 
 # ---- what a job says about itself ------------------------------------------------------------------------------------
@@ -260,9 +269,15 @@ def described(part: dict[str, Any], union: Any, always: Iterable[str] = ()) -> s
         if field.name == "name" or value is None or (isinstance(value, dict) and nested is None):
             continue
         if field.name in always or (nested or value) != (getattr(default, "name", default)):
-            shown = " × ".join(map(str, value)) if isinstance(value, list) else nested or value
-            options.append(f"{field.name.replace('_', ' ')} {shown}")
+            options.append(f"{field.name.replace('_', ' ')} {nested or shown(value)}")
     return str(part["name"]) + (f" ({', '.join(options)})" if options else "")
+
+
+def shown(value: Any) -> str:
+    """An option's value; of a list of parts, how many there are."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return f"of {len(value)}" if any(isinstance(item, dict) for item in value) else " × ".join(map(str, value))
 
 
 # ---- HTML and numbers ------------------------------------------------------------------------------------------------

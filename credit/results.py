@@ -21,7 +21,7 @@ class Ledger:
     def __init__(self, setup: Setup, probe: dict[str, Any] | None) -> None:
         self.setup, self.probe = setup, probe
         self.order = hashlib.sha256()
-        self.metrics: dict[str, dict[str, float]] = {}
+        self.metrics: dict[str, dict[str, Any]] = {}
         self.diagnoses: list[Diagnosed] = []
         self.aligned: Aligned | None = None
         self.cost = Cost()
@@ -44,36 +44,23 @@ class Ledger:
         return event
 
     def evaluated(self, event: Evaluated) -> Evaluated:
-        self.metrics[event.split] = {"accuracy": event.accuracy, "loss": event.loss}
+        self.metrics[event.split] = event.result()
         return event
 
     def results(self) -> dict[str, Any]:
         """The science part of the contract's results; ``train`` is the mean over the steps of the last epoch."""
         losses = [loss for interval in self.epoch for loss in interval.losses]
+        layers = [layer.result() for layer in self.aligned.layers] if self.aligned else []
         hits, samples = (sum(getattr(part, name) for part in self.epoch) for name in ("hits", "samples"))
         return {
             **self.metrics,
             "train": {"accuracy": hits / samples, "loss": statistics.fmean(losses)},
-            "alignment": {"probe": self.probe, "layers": self._layers()},
+            "alignment": {"probe": self.probe, "layers": layers},
             "cost": self._costs(),
             "pairing": {"init_sha256": self.setup.init_sha256, "order_sha256": self.order.hexdigest()},
             "diagnoses": [asdict(diagnosis) for diagnosis in self.diagnoses],
             "environment": environment(self.setup),
         }
-
-    def _layers(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "layer": layer.layer,
-                "delta_cosine": {"mean": layer.delta_cosine, "std": layer.delta_cosine_std},
-                "preactivation_cosine": layer.preactivation_cosine,
-                "delta_angle_degrees": layer.delta_angle,
-                "update_cosine": layer.update_cosine,
-                "norm_ratio": layer.norm_ratio,
-                "activation_rms": layer.activation_rms,
-            }
-            for layer in (self.aligned.layers if self.aligned else ())
-        ]
 
     def _costs(self) -> dict[str, Any]:
         """Times are of training steps alone; the first interval holds the warm-up and stays out of the median."""

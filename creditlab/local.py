@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from credit import artifacts, spec, train
-from credit.events import Evaluated, Event, Finished, Progress, RunError, Started
+from credit.events import Evaluated, Event, Fetching, Finished, Progress, RunError, Started
 from lab import jobs, specs
 from lab.settings import Settings
 
@@ -44,8 +44,13 @@ def train_one(one: spec.Run, settings: Settings, listener: Listener, out: Path |
     events: list[Event] = []
     if out:
         out.mkdir(parents=True, exist_ok=True)
+
+    def fetched(received: int, size: int) -> None:
+        listener(job | {"fetching": Fetching(received=received, size=size)})
+
+    folders: dict[str, Any] = {"datasets": settings.datasets_dir, "cache": settings.cache_dir, "out": out}
     try:
-        for event in train.run(one, datasets=settings.datasets_dir, cache=settings.cache_dir, out=out):
+        for event in train.run(one, **folders, progress=fetched):
             events.append(event)
             listener(follow(job, event))
     except RunError as error:

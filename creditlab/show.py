@@ -55,6 +55,9 @@ def results(jobs: Sequence[JSON]) -> list[Table]:
         )
     heads = ("method", "test accuracy", "gap to bp", "recovery", "step time", "peak memory")
     tables = [table(*heads, rows=rows)]
+    if readouts := (own.get("test") or {}).get("layers"):
+        rows = [(layer, percent(accuracy)) for layer, accuracy in readouts.items()]
+        tables.append(table("readout of", "test accuracy", rows=rows))
     layers = (own.get("alignment") or {}).get("layers", [])
     if layers:
         heads = ("layer", "angle to BP", "cosine", "± std", "update cosine", "norm ratio")
@@ -91,6 +94,8 @@ def standing(job: JSON) -> str:
     """Where a job is, in a few words."""
     progress = job.get("progress") or {}
     told = job["status"]
+    if job.get("fetching"):
+        told += f", {job['fetching']}"
     if told == "running" and progress.get("epochs"):
         told += f", epoch {progress['epoch']:.1f} of {progress['epochs']}"
         told += f", {progress['eta_seconds']:.0f} s left" if progress.get("eta_seconds") else ""
@@ -99,12 +104,18 @@ def standing(job: JSON) -> str:
     return str(told)
 
 
+def fetched(job: JSON) -> float:
+    """What part of a data set's download is there."""
+    fetching = job.get("fetching")
+    return fetching.received / fetching.size if fetching and fetching.size else 0.0
+
+
 class Board:
     """Jobs and their progress while one waits: live bars on a terminal, elsewhere a line per change."""
 
     def __init__(self, out: Console) -> None:
         self.out = out
-        self.said: dict[str, tuple[str, int]] = {}
+        self.said: dict[str, tuple[str, int, int]] = {}
         self.bars: dict[str, TaskID] = {}
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), TextColumn("{task.fields[standing]}"))
         self.live = Progress(*columns, TimeElapsedColumn(), console=out) if out.is_terminal else None
@@ -126,7 +137,8 @@ class Board:
         if self.live:
             if key not in self.bars:
                 self.bars[key] = self.live.add_task(method, total=1.0, standing="")
-            self.live.update(self.bars[key], completed=progress.get("fraction") or 0.0, standing=told)
-        elif self.said.get(key) != (state := (job["status"], int(progress.get("epoch") or 0))):
+            done = fetched(job) if job.get("fetching") else progress.get("fraction")
+            self.live.update(self.bars[key], completed=done or 0.0, standing=told)
+        elif self.said.get(key) != (state := (job["status"], int(progress.get("epoch") or 0), int(10 * fetched(job)))):
             self.said[key] = state
             self.out.print(f"{identity} {method}: {told}".strip(), markup=False, soft_wrap=True)

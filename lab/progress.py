@@ -37,15 +37,17 @@ def complete(progress: dict[str, Any]) -> dict[str, Any]:
 def absorb(tx: Session, job: tables.Job, event: events.Event, moment: datetime) -> Note | None:
     """Write an event into the job's row; returns what the log should say about it."""
     match event:
+        case events.Fetching():
+            return Note("log", str(event), asdict(event))
         case events.Started():
             return started(tx, job, event, moment)
         case events.Progress():
             job.progress = job.progress | position(tx, job, event.step, event.epoch, moment)
         case events.Aligned():
             known = (job.results or {}).get("alignment") or {"probe": None}
-            learn(job, alignment=known | {"layers": [layer_result(layer) for layer in event.layers]})
+            learn(job, alignment=known | {"layers": [layer.result() for layer in event.layers]})
         case events.Evaluated():
-            learn(job, **{event.split: {"accuracy": event.accuracy, "loss": event.loss}})
+            learn(job, **{event.split: event.result()})
             return evaluated(event)
         case events.Diagnosed():
             found = {"code": event.code, "layer": event.layer, "evidence": event.evidence, "advice": event.advice}
@@ -86,16 +88,3 @@ def position(tx: Session, job: tables.Job, step: int, epoch: float, moment: date
     if step >= STEPS_BEFORE_ETA and attempt.trained_from:
         eta = (moment - attempt.trained_from).total_seconds() / step * (steps - step)
     return {"epoch": epoch, "step": step, "fraction": step / steps, "eta_seconds": eta}
-
-
-def layer_result(layer: events.LayerAlignment) -> dict[str, Any]:
-    """A layer's alignment as the results show it."""
-    return {
-        "layer": layer.layer,
-        "delta_cosine": {"mean": layer.delta_cosine, "std": layer.delta_cosine_std},
-        "preactivation_cosine": layer.preactivation_cosine,
-        "delta_angle_degrees": layer.delta_angle,
-        "update_cosine": layer.update_cosine,
-        "norm_ratio": layer.norm_ratio,
-        "activation_rms": layer.activation_rms,
-    }

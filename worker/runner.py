@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any
 
 import torch._inductor  # noqa: F401  (a second and more, which torch spends when determinism is first asked for)
 
-from credit import artifacts, spec, train
-from credit.events import Event, Failed, Finished, RunError
+from credit import artifacts, data, spec, train
+from credit.events import Event, Failed, Fetching, Finished, RunError
 from lab import logs, specs
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+FETCHED_SECONDS = 1.0
 IMPORTED_BY = os.getpid()
 
 specs.adapter(spec.Run)  # built once, in the server
@@ -34,7 +36,7 @@ def main(pipe: Connection, order: dict[str, Any]) -> None:
     watch(pipe)
     logs.configure()
     try:
-        for event in events(order):
+        for event in events(order, Fetched(pipe)):
             pipe.send_bytes(event.to_json())
     except RunError as error:
         tell(pipe, Failed(code=error.code, message=str(error)))
@@ -47,18 +49,30 @@ def main(pipe: Connection, order: dict[str, Any]) -> None:
         tell(pipe, Failed(code="internal_error", message=f"{type(error).__name__}: {error}"))
 
 
-def events(order: dict[str, Any]) -> Iterator[Event]:
+def events(order: dict[str, Any], fetched: data.Progress) -> Iterator[Event]:
     """The run's events; that it has finished is told when all files are written."""
     run, out = specs.from_dict(order["spec"]), Path(order["out"])
     out.mkdir(parents=True, exist_ok=True)
     datasets = Path(order["datasets"]) if order["datasets"] else None
     told: list[Event] = []
-    for event in train.run(run, datasets=datasets, cache=Path(order["cache"]), out=out):
+    for event in train.run(run, datasets=datasets, cache=Path(order["cache"]), out=out, progress=fetched):
         told.append(event)
         if not isinstance(event, Finished):
             yield event
     artifacts.write(out, run, told)
     yield told[-1]
+
+
+class Fetched:
+    """Tells of a download when it begins, at most every so many seconds, and when it is complete."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe, self.due = pipe, 0.0
+
+    def __call__(self, received: int, size: int) -> None:
+        if time.monotonic() >= self.due or received == size:
+            self.pipe.send_bytes(Fetching(received=received, size=size).to_json())
+            self.due = time.monotonic() + FETCHED_SECONDS
 
 
 def greet(pipe: Connection, order: dict[str, Any]) -> None:  # noqa: ARG001

@@ -1,16 +1,23 @@
 """The menus over HTTP: complete, and true to ``credit.spec``."""
 
+import json
+from dataclasses import asdict
+from typing import get_args
+
 import pytest
 
 from api import catalog, schemas
 from credit import spec
+from credit.literature import METHODS
 from tests.api.conftest import Service, assert_problem
 from tests.api.wrong import OK
 
 
 def test_facts_are_there_for_everything_on_the_menu() -> None:
-    assert set(catalog.METHODS) == set(spec.menu(spec.Method).values())
-    assert set(catalog.DATASETS) == set(spec.menu(spec.Dataset).values())
+    assert set(METHODS) == set(spec.menu(spec.Method).values())
+    for kind in spec.menu(spec.Dataset).values():
+        assert kind.title
+        assert kind.citation.url.startswith("http")
 
 
 @pytest.mark.parametrize(
@@ -36,10 +43,33 @@ def test_method(shared: Service) -> None:
     dfa = shared.client.get("/v1/methods/dfa").json()
     assert dfa["citations"][0]["url"] == "https://arxiv.org/abs/1609.01596"
     assert "feedback" in dfa["options"]["properties"]
-    assert set(dfa["models"]) <= set(spec.menu(spec.Model))
-    for model in dfa["models"]:
-        answer = shared.client.post("/v1/jobs?dry_run=true", json=OK | {"model": model})
-        assert answer.status_code == 200
+    assert dfa["needs"] == ["global_score", "derivatives"]
+    assert shared.client.get("/v1/methods/ebd").json()["losses"] == ["mse"]
+    assert shared.client.get("/v1/methods/ff").json()["models"] == ["mlp", "custom", "launay_fc", "ebd_mlp"]
+
+
+@pytest.mark.parametrize("method", spec.menu(spec.Method))
+def test_what_a_method_trains_is_what_is_accepted(shared: Service, method: str) -> None:
+    told = shared.client.get(f"/v1/methods/{method}").json()
+    for name, model in spec.menu(spec.Model).items():
+        statuses = set()
+        for form in catalog.forms(model):
+            body = OK | {"method": method, "model": json.loads(json.dumps(asdict(form))), "loss": told["losses"][0]}
+            statuses.add(shared.client.post("/v1/jobs?dry_run=true", json=body).status_code)
+        assert statuses <= {200, 422}
+        assert (200 in statuses) == (name in told["models"])
+    for loss in get_args(spec.Loss):
+        activation = (told["activations"] or ["tanh"])[0]
+        body = OK | {"method": method, "model": {"name": "mlp", "activation": activation}, "loss": loss}
+        answer = shared.client.post("/v1/jobs?dry_run=true", json=body)
+        assert answer.status_code == (200 if loss in told["losses"] else 422)
+
+
+def test_models(shared: Service) -> None:
+    models = {model["name"]: model for model in shared.client.get("/v1/models").json()["data"]}
+    assert "pepita" not in models["cnn"]["methods"]
+    assert set(models["mlp"]["methods"]) == set(spec.menu(spec.Method))
+    assert "layers" in models["custom"]["options"]["properties"]
 
 
 def test_dataset(shared: Service) -> None:
@@ -47,6 +77,9 @@ def test_dataset(shared: Service) -> None:
     assert (cifar10["shape"], cifar10["classes"]) == ([3, 32, 32], 10)
     assert (cifar10["train_images"], cifar10["test_images"]) == (50_000, 10_000)
     assert shared.client.get("/v1/datasets/fashion-mnist-mini").json()["bundled"] is True
+    chest = shared.client.get("/v1/datasets/chestmnist").json()
+    assert "14 labels" in chest["refusal"]
+    assert chest["validation_images"] > 0
 
 
 def test_unknown_names(shared: Service) -> None:

@@ -23,6 +23,14 @@ def custom(layer: dict[str, Any]) -> dict[str, Any]:
     return {"name": "custom", "layers": [{"name": "flatten"}, {"name": "dense", "units": 9}, layer]}
 
 
+def relu(**options: Any) -> dict[str, Any]:
+    return {"name": "mlp", "activation": "relu"} | options
+
+
+def subset(images: int) -> dict[str, Any]:
+    return {"name": "fashion-mnist-mini", "train_samples": images}
+
+
 def spec(**changes: Any) -> dict[str, Any]:
     return OK | changes
 
@@ -158,7 +166,68 @@ INVALID: list[tuple[str, Any, list[str]]] = [
     ("conv after flatten", spec(model=custom({"name": "conv", "channels": 9})), ["#/model/layers/2"]),
     ("no weight", spec(model={"name": "custom", "layers": [{"name": "flatten"}]}), ["#/model/layers"]),
     ("option of another model", spec(model={"name": "launay_fc", "hidden": [800]}), ["#/model/hidden"]),
+    (
+        "width missing in a custom layer",
+        spec(model=custom({"name": "activation"}) | {"layers": [{"name": "dense"}]}),
+        ["#/model/layers/0/units"],
+    ),
+    # what does not go together
+    ("ff with tanh", spec(method="ff"), ["#/method"]),
+    ("ff with a cnn", spec(method="ff", model="cnn"), ["#/method"]),
+    ("ff with dropout", spec(method="ff", model=relu(dropout=0.1)), ["#/method"]),
+    ("ff in full with tanh", spec(method={"name": "ff"}), ["#/method/name"]),
+    ("ff under mse", spec(method="ff", model=relu(), loss="mse"), ["#/loss"]),
+    ("pepita with a cnn", spec(method="pepita", model="cnn"), ["#/method"]),
+    ("pepita with a mixer", spec(method="pepita", model="mlp_mixer"), ["#/method"]),
+    ("pepita with batch norm", spec(method="pepita", model={"name": "mlp", "batch_norm": True}), ["#/method"]),
+    ("drtp with relu", spec(method="drtp", model=relu()), ["#/method"]),
+    ("drtp with lenet", spec(method="drtp", model="lenet"), ["#/method"]),
+    ("ebd under cross-entropy", spec(method="ebd"), ["#/loss"]),
+    ("mono_forward under mse", spec(method="mono_forward", loss="mse"), ["#/loss"]),
+    ("local_loss under bce", spec(method="local_loss", loss="bce"), ["#/loss"]),
+    (
+        "kp with weight decay",
+        spec(method="kp", optimizer={"name": "sgd", "weight_decay": 0.1}),
+        ["#/optimizer/weight_decay"],
+    ),
+    (
+        "sparse weights of a cnn",
+        spec(method={"name": "sbd", "weight_sparsity": 0.5}, model="cnn"),
+        ["#/method/weight_sparsity"],
+    ),
+    (
+        "a companion that is the loss",
+        spec(method={"name": "sbd", "score_expansion": {"kind": "stack"}}, loss="mse"),
+        ["#/method/score_expansion/companions"],
+    ),
+    (
+        "batch norm and a last batch of one",
+        spec(model={"name": "mlp", "batch_norm": True}, dataset=subset(101), training={"batch_size": 50}),
+        ["#/training/batch_size"],
+    ),
+    # options of the methods
+    ("forgetting above one", spec(method={"name": "sbd", "forgetting": 1.1}), ["#/method/forgetting"]),
+    ("unknown g", spec(method={"name": "ebd", "g": "cube"}, loss="mse"), ["#/method/g"]),
+    (
+        "negative power",
+        spec(method={"name": "dfa", "regularizers": {"power": {"weight": -1}}}),
+        ["#/method/regularizers/power/weight"],
+    ),
+    ("theta word", spec(method={"name": "ff", "theta": "height"}, model=relu()), ["#/method/theta"]),
+    ("unknown inference", spec(method={"name": "ff", "inference": "last"}, model=relu()), ["#/method/inference"]),
+    ("unknown local loss", spec(method={"name": "local_loss", "loss": "mse"}), ["#/method/loss"]),
+    ("head number", spec(method={"name": "mono_forward", "head": 3}), ["#/method/head"]),
+    ("decay zero", spec(method={"name": "kp", "decay": 0}), ["#/method/decay"]),
+    ("feedback of sbd", spec(method={"name": "sbd", "feedback": {}}), ["#/method/feedback"]),
+    ("gain text", spec(method={"name": "pepita", "feedback": {"gain": "auto"}}), ["#/method/feedback/gain"]),
     # dataset
+    ("many labels per image", spec(dataset="chestmnist"), ["#/dataset"]),
+    ("many labels per image in full", spec(dataset={"name": "chestmnist"}), ["#/dataset/name"]),
+    (
+        "a second validation split",
+        spec(dataset={"name": "pathmnist", "validation_fraction": 0.1}),
+        ["#/dataset/validation_fraction"],
+    ),
     ("unknown data set", spec(dataset="imagenet"), ["#/dataset"]),
     (
         "more images than there are",
