@@ -5,6 +5,7 @@ threads but one of pyarrow's allocator, which takes care of forks itself; so its
 ``python -m worker``, a child does not import the main module again.
 """
 
+import contextlib
 import importlib
 import json
 import multiprocessing
@@ -61,13 +62,13 @@ class Runner:
         return status
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:  # gone, or not yet the leader of its group
+        """To the group, with whatever the process may have left behind; or to a process that leads no group yet."""
+        with contextlib.suppress(ProcessLookupError):
             try:
-                os.kill(self.pid, number)
+                os.killpg(self.pid, number)
             except ProcessLookupError:
-                return
+                if not self.ended():
+                    os.kill(self.pid, number)
 
 
 def warm() -> None:

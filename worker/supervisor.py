@@ -53,7 +53,7 @@ class Supervision:
         self.location = Path(attempt.job_id) / f"attempt-{attempt.fence}"
         self.log = logging.LoggerAdapter(log, {"job_id": attempt.job_id, "attempt": attempt.number})
         self.unstored: list[Event] = []
-        self.stored_at = self.renewed_at = time.monotonic()
+        self.stored_at = self.renewed_at = self.asked_at = time.monotonic()
 
     def run(self) -> None:
         """Train to the end, whatever that is. Afterwards the job is in its next state, or somebody else's."""
@@ -111,7 +111,7 @@ class Supervision:
                 return self._preempted
             if time.monotonic() > deadline:
                 return self._failed("timeout", f"training took longer than max_runtime_seconds, {limit:g}")
-            if self._talk().cancel:
+            if self._is_cancelled():
                 return self._stopped
 
     def _hear(self, runner: launch.Runner, *, everything: bool) -> Iterator[Event]:
@@ -125,18 +125,26 @@ class Supervision:
         except (EOFError, ConnectionError):
             return
 
-    def _talk(self) -> jobs.Orders:
-        """Store what is due, or else only ask for orders. Raises Fenced."""
+    def _is_cancelled(self) -> bool:
+        """Store what is due, and ask for orders now and then. Raises Fenced."""
         clock = time.monotonic()
+        if self._is_due(clock):
+            orders = self._in(self.database.write, lambda tx: jobs.record(tx, self.attempt, self.unstored))
+            self.unstored = []
+            self.stored_at = self.renewed_at = self.asked_at = time.monotonic()
+        elif clock - self.asked_at >= LOOK_SECONDS:
+            orders = self._in(self.database.read, lambda tx: jobs.orders(tx, self.attempt))
+            self.asked_at = time.monotonic()
+        else:
+            return False
+        return orders.cancel
+
+    def _is_due(self, clock: float) -> bool:
+        """Whether to write: at the first step, by age, by size, or to renew the lease."""
         first_step = any(isinstance(event, Started) for event in self.unstored)
         full = sum(1 for event in self.unstored for _ in event.points()) >= BATCH_POINTS
-        old = self.unstored and clock - self.stored_at > BATCH_SECONDS
-        if not (first_step or full or old or clock - self.renewed_at > self.attempt.lease_seconds / 4):
-            return self._in(self.database.read, lambda tx: jobs.orders(tx, self.attempt))
-        orders = self._in(self.database.write, lambda tx: jobs.record(tx, self.attempt, self.unstored))
-        self.unstored = []
-        self.stored_at = self.renewed_at = time.monotonic()
-        return orders
+        old = bool(self.unstored) and clock - self.stored_at > BATCH_SECONDS
+        return first_step or full or old or clock - self.renewed_at > self.attempt.lease_seconds / 4
 
     def _in(self, transaction: Callable[[], AbstractContextManager[Tx]], work: Callable[[Tx], T]) -> T:
         """Do something in a transaction, again and again while the database is away and the lease lasts.

@@ -65,7 +65,7 @@ def test_ctrl_c_ends_a_worker_as_cleanly(own_service):
 def test_a_killed_worker_takes_its_processes_along_and_its_job_runs_elsewhere(own_service):
     service, _ = own_service
     worker = service.start_worker()
-    job_id = service.submit(training=TINY["training"] | {"epochs": 200})
+    job_id = service.submit(training=TINY["training"] | {"epochs": 100})
     service.training(job_id)
     (runner,) = service.runners()
     worker.kill()
