@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from credit import spec
+from lab import specs, strict_json
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("credit", "lab", "api", "worker", "creditlab")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -79,3 +82,15 @@ def test_the_map_names_every_module():
         if name.endswith(".py") and Path(name).name != "__init__.py" and f"`{Path(name).name}`" not in drawn
     ]
     assert not missing
+
+
+@pytest.mark.parametrize("method", sorted(spec.menu(spec.Method)))
+def test_every_method_has_its_page_and_its_row(method):
+    folder = ROOT / "docs" / "methods"
+    assert (folder / f"{method}.md").read_text().startswith(f"# `{method}`: ")
+    assert f"| [`{method}`]({method}.md) |" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.json")), ids=lambda path: path.stem)
+def test_every_example_is_a_spec(path):
+    specs.parse(strict_json.loads(path.read_bytes()))
