@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from creditlab import cli_jobs
-from creditlab.shell import Json, Spec, fail, load_settings, print_json, print_table, read_spec, service
+from creditlab.shell import Json, Spec, fail, load_settings, print_json, read_spec, service
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,34 +131,44 @@ app.add_typer(cli_jobs.app)
 # ---- the menu --------------------------------------------------------------------------------------------------------
 
 
-@app.command()
-def methods(
-    name: Annotated[str | None, typer.Argument(help="one method, with its options")] = None, as_json: Json = False
-) -> None:
-    """List the methods, or show the options of one."""
-    menu("methods", name, as_json=as_json)
+Name = Annotated[str | None, typer.Argument(help="one of them, with its options")]
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List the models."""
-    menu("models", None, as_json=as_json)
+def methods(name: Name = None, as_json: Json = False) -> None:
+    """List the methods, or show one with its options."""
+    print_menu("methods", name, as_json=as_json)
 
 
 @app.command()
-def datasets(as_json: Json = False) -> None:
-    """List the data sets."""
-    menu("datasets", None, as_json=as_json)
+def models(name: Name = None, as_json: Json = False) -> None:
+    """List the models, or show one with its options."""
+    print_menu("models", name, as_json=as_json)
 
 
-def menu(kind: str, name: str | None, *, as_json: bool) -> None:
-    """Print one of the service's menus, or one method of it."""
+@app.command()
+def datasets(name: Name = None, as_json: Json = False) -> None:
+    """List the data sets, or show one with its options."""
+    print_menu("datasets", name, as_json=as_json)
+
+
+def print_menu(kind: Literal["methods", "models", "datasets"], name: str | None, *, as_json: bool) -> None:
+    """Print one of the service's menus, or one entry of it."""
     with service() as client:
-        told = client.method(name) if name else getattr(client, kind)()
-    if as_json or name:
-        print_json(told)
+        whole = getattr(client, kind)()
+    rows = {row["name"]: row for row in whole["data"]}
+    if name is not None and name not in rows:
+        fail(f"{name!r} is none of the {kind}; there are {', '.join(rows)}")
+    if as_json:
+        print_json(rows[name] if name else whole)
+        return
+    from creditlab import menu, show
+
+    out = show.console()
+    if name:
+        show.print_all(out, menu.entry(rows[name]))
     else:
-        print_table("name", "", rows=[(one["name"], " ".join(one["summary"].split())) for one in told["data"]])
+        out.print(getattr(menu, kind)(whole["data"]))
 
 
 def become(module: str, *arguments: str) -> NoReturn:

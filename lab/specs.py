@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import annotated_types as marks
 import rfc8785
 from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import DataclassSchema
 
 from credit import spec
 from lab.errors import InvalidSpec
@@ -78,7 +80,19 @@ def sha256(run: spec.Run) -> str:
 
 def schema(cls: Any) -> dict[str, Any]:
     """JSON Schema of one spec class."""
-    return adapter(cls).json_schema()
+    return adapter(cls).json_schema(schema_generator=Described)
+
+
+class Described(GenerateJsonSchema):
+    """Describes an option that a spec inherits as the class does that it comes from."""
+
+    def dataclass_schema(self, schema: DataclassSchema) -> dict[str, Any]:
+        made = super().dataclass_schema(schema)
+        for base in schema["cls"].__mro__[1:]:
+            for name, option in adapter(base).json_schema().get("properties", {}).items() if is_dataclass(base) else ():
+                if "description" in option:
+                    made["properties"][name].setdefault("description", option["description"])
+        return made
 
 
 @functools.cache
