@@ -36,10 +36,12 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+        self.reading: Engine
         if parsed.get_backend_name() == "postgresql":
             self.engine = postgresql(parsed.set(drivername="postgresql+psycopg"), pool_size)
+            self.reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         elif parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-            self.engine = sqlite(parsed, pool_size)
+            self.reading = self.engine = sqlite(parsed, pool_size)
         else:
             raise ValueError(
                 f"{parsed.get_backend_name()} is not a database this service knows: sqlite:///file or postgresql://"
@@ -47,12 +49,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        """A transaction that only reads, from one snapshot on SQLite.
+        """A transaction that only reads, from one snapshot.
 
         Raises:
             DatabaseUnavailable: the database cannot be reached or is too busy.
         """
-        with self._transaction(self.engine) as tx:
+        with self._transaction(self.reading) as tx:
             yield tx
 
     @contextmanager

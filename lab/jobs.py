@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, func, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, case, func, literal, null, or_, select, update
+from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
 from credit import events, spec
@@ -103,6 +104,18 @@ def cancel(tx: Session, job_id: str) -> tables.Job:
     return moved
 
 
+def delete(tx: Session, job_id: str) -> None:
+    """Forget a job that has ended, with its metrics, log and artifacts.
+
+    Raises:
+        JobNotFound: there is none.
+        WrongState: it has not ended.
+    """
+    gone = delete_rows(tables.Job).where(tables.Job.id == job_id, tables.Job.status.in_(TERMINAL))
+    if tx.scalar(gone.returning(tables.Job.id)) is None:
+        raise WrongState("delete", get(tx, job_id).status, sorted(TERMINAL))
+
+
 # ---- the worker's side -----------------------------------------------------------------------------------------------
 
 
@@ -158,7 +171,7 @@ def finish(tx: Session, attempt: Attempt, results: dict[str, Any], artifacts: Se
     moment = job.finished_at
     assert moment is not None
     job.progress = progress.complete(job.progress)
-    tx.execute(delete(tables.Artifact).where(tables.Artifact.job_id == job.id))
+    tx.execute(delete_rows(tables.Artifact).where(tables.Artifact.job_id == job.id))
     tx.add_all(
         tables.Artifact(job_id=job.id, attempt=attempt.number, created_at=moment, **vars(artifact))
         for artifact in artifacts

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from credit.events import ALIGNMENT_SERIES
 from credit.pairing import Twin, pairing
 from lab import cursors, series, tables
 from lab.errors import ArtifactNotFound
@@ -27,6 +28,7 @@ METRICS = {
     "delta_angle": ("degrees", "mean of the per-sample angles of the two signals at the block's output"),
     "update_cosine": ("cosine", "cosine of the two weight gradients of the layer over the probe batch"),
     "norm_ratio": ("ratio", "norm of the signal over the norm of the gradient of backpropagation, mean over the probe"),
+    "activation_rms": ("activation", "root mean square of the layer's output over the probe"),
 }
 """Metrics of the alignment matrix: unit and definition."""
 
@@ -215,9 +217,10 @@ def alignment(tx: Session, job_id: str, metric: str = "delta_cosine", max_points
     """
     job = get(tx, job_id)
     unit, definition = METRICS[metric]
-    loaded = series.load(tx, job_id, [f"alignment/{metric}", f"alignment/{metric}_std"])
-    means = {layer: columns for (name, layer), columns in loaded.items() if name == f"alignment/{metric}"}
-    stds = [columns for (name, _), columns in loaded.items() if name == f"alignment/{metric}_std"]
+    wanted = ALIGNMENT_SERIES[metric]
+    loaded = series.load(tx, job_id, [wanted, f"{wanted}_std"])
+    means = {layer: columns for (name, layer), columns in loaded.items() if name == wanted}
+    stds = [columns for (name, _), columns in loaded.items() if name != wanted]
     steps, epochs, _ = next(iter(means.values()), (np.empty(0, series.STEP), np.empty(0), np.empty(0)))
     keep = columns_to_keep([values for _, _, values in means.values()], len(steps), max_points)
     return {

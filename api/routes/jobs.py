@@ -1,6 +1,7 @@
-"""Jobs: submit, list, look at, wait for, cancel."""
+"""Jobs: submit, list, look at, wait for, cancel, delete."""
 
 import math
+import shutil
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -146,3 +147,11 @@ def cancel(job_id: str, db: Db) -> Any:
     with db.write() as tx:
         jobs.cancel(tx, job_id)
         return reads.job_view(tx, job_id)
+
+
+@router.delete("/v1/jobs/{job_id}", status_code=204, response_model=None, responses=problems(404, 409))
+def delete(job_id: str, db: Db, settings: SettingsOf) -> None:
+    """Delete a job that has ended, with everything it has left."""
+    with db.write() as tx:
+        jobs.delete(tx, job_id)
+    shutil.rmtree(settings.artifacts_dir / job_id, ignore_errors=True)

@@ -18,7 +18,7 @@ from lab import reads, series
 MAX_STEP = 2**63 - 1
 MaxPoints = Annotated[int, Query(ge=1, le=100_000, description="Most points per series; minima and maxima are kept")]
 Step = Annotated[int | None, Query(ge=0, le=MAX_STEP)]
-Metric = Literal["delta_cosine", "preactivation_cosine", "delta_angle", "update_cosine", "norm_ratio"]
+Metric = Literal["delta_cosine", "preactivation_cosine", "delta_angle", "update_cosine", "norm_ratio", "activation_rms"]
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified"}}
 
 router = APIRouter(tags=["results"], dependencies=STRICT)

@@ -1,4 +1,4 @@
-"""Submitting, listing, reading and cancelling jobs over HTTP."""
+"""Submitting, listing, reading, cancelling and deleting jobs over HTTP."""
 
 import random
 from collections.abc import Iterator
@@ -101,6 +101,17 @@ def test_cancel_of_a_running_job(service: Service) -> None:
     with service.database.write() as tx:
         jobs.stopped(tx, attempt)
     assert service.client.get(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
+
+
+def test_delete(service: Service) -> None:
+    job_id = service.submit()
+    document = assert_problem(service.client.delete(f"/v1/jobs/{job_id}"), 409, "wrong_state")
+    assert set(document["allowed"]) == {"succeeded", "failed", "cancelled"}
+    service.client.post(f"/v1/jobs/{job_id}/cancel")
+    answer = service.client.delete(f"/v1/jobs/{job_id}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert_problem(service.client.get(f"/v1/jobs/{job_id}"), 404, "not_found")
+    assert_problem(service.client.delete(f"/v1/jobs/{job_id}"), 404, "not_found")
 
 
 def test_failed_job_says_why(service: Service) -> None:

@@ -40,6 +40,7 @@ def test_an_id_that_is_no_job_is_404(shared: Service, job_id: str, part: str) ->
 @pytest.mark.parametrize("job_id", [NOBODY, *ODD_IDS])
 def test_a_command_on_no_job_is_404(shared: Service, job_id: str) -> None:
     assert_problem(shared.client.post(f"/v1/jobs/{job_id}/cancel"), 404, "not_found")
+    assert_problem(shared.client.delete(f"/v1/jobs/{job_id}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/jobs/", "/v1/methods/x/y", "/%00", "/v1/jobs/a/b/c/d"])
@@ -52,7 +53,7 @@ def test_unknown_path(shared: Service, path: str) -> None:
     ("method", "path", "allow"),
     [
         ("PUT", "/v1/jobs", "GET, HEAD, POST"),
-        ("PATCH", f"/v1/jobs/{NOBODY}", "GET, HEAD"),
+        ("PATCH", f"/v1/jobs/{NOBODY}", "DELETE, GET, HEAD"),
         ("GET", f"/v1/jobs/{NOBODY}/cancel", "POST"),
         ("DELETE", "/v1/methods", "GET, HEAD"),
         ("OPTIONS", "/livez", "GET, HEAD"),

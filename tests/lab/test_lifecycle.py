@@ -328,3 +328,18 @@ def test_a_twin_from_other_weights_is_no_pair(database):
         pairing = reads.results(tx, job_id)["pairing"]
     assert pairing["recovery"] is None
     assert [(twin["paired"], twin["gap"] is None) for twin in pairing["twins"]] == [(False, True), (True, False)]
+
+
+def test_a_job_that_has_ended_can_be_deleted_with_all_it_left(database: Database) -> None:
+    job_id = submit(database, controls=["bp"])
+    with database.write() as tx, pytest.raises(WrongState):
+        jobs.delete(tx, job_id)
+    with database.write() as tx:
+        jobs.cancel(tx, job_id)
+        jobs.delete(tx, job_id)
+    with database.read() as tx:
+        for table in (tables.Job, tables.Event, tables.Twin):
+            key = tables.Job.id if table is tables.Job else table.job_id
+            assert not tx.scalars(select(key).where(key == job_id)).all()
+    with database.write() as tx, pytest.raises(JobNotFound):
+        jobs.delete(tx, job_id)
