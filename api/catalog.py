@@ -25,7 +25,6 @@ def forms(kind: type[spec.ModelSpec]) -> Iterator[spec.ModelSpec]:
             yield kind()
 
 
-@cache
 def trains(method: type[spec.MethodSpec], model: type[spec.ModelSpec]) -> bool:
     """Whether the method can train the model in any of its forms."""
     return any(unsuited(plan(form, SHAPE, CLASSES), method()) is None for form in forms(model))

@@ -1,4 +1,4 @@
-"""What the menu does not say of a method: its equation, how credit flows, what state it keeps, whom to cite. No torch."""
+"""What the menu does not say of a method: its equation, how credit flows, what it keeps, whom to cite. No torch."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -56,8 +56,8 @@ def results(jobs: Sequence[JSON]) -> list[Table]:
     heads = ("method", "test accuracy", "gap to bp", "recovery", "step time", "peak memory")
     tables = [table(*heads, rows=rows)]
     if readouts := (own.get("test") or {}).get("layers"):
-        rows = [(layer, percent(accuracy)) for layer, accuracy in readouts.items()]
-        tables.append(table("readout of", "test accuracy", rows=rows))
+        alone = [(layer, percent(accuracy)) for layer, accuracy in readouts.items()]
+        tables.append(table("readout of", "test accuracy", rows=alone))
     layers = (own.get("alignment") or {}).get("layers", [])
     if layers:
         heads = ("layer", "angle to BP", "cosine", "± std", "update cosine", "norm ratio")
@@ -65,9 +65,9 @@ def results(jobs: Sequence[JSON]) -> list[Table]:
     return tables
 
 
-def print_all(out: Console, tables: Iterable[Table]) -> None:
-    """Tables with a blank line around each."""
-    for one in tables:
+def print_all(out: Console, parts: Iterable[Table | Text]) -> None:
+    """Tables and texts with a blank line around each."""
+    for one in parts:
         out.print()
         out.print(one)
     out.print()

@@ -108,7 +108,7 @@ def test_greedy_mono_forward_trains_one_block_after_the_other():
 
 
 def test_goodness_against_every_wrong_class_is_cross_entropy():
-    """log(1 + Σ_j exp(g_j − g_+)) over all wrong classes equals softmax cross-entropy; one sampled negative does not."""
+    """log(1 + Σ_j exp(g_j − g_+)) over all wrong classes is softmax cross-entropy; one sampled negative does not."""
     G = torch.randn(50, CLASSES, dtype=torch.float64, generator=generator(1))
     y = torch.randint(CLASSES, (50,), generator=generator(2))
     gaps = G - G.gather(1, y[:, None])

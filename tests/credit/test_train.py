@@ -190,7 +190,9 @@ def test_a_device_that_is_not_there_is_the_users_error(tmp_path):
 @pytest.mark.parametrize("name", METHODS)
 def test_cuda_agrees_with_the_cpu(name, tmp_path):
     cpu, cuda = (
-        train(small(**fitting(name, hidden=(32, 24)), training=replace(small().training, device=device)), tmp_path)[-1].results
+        train(small(**fitting(name, hidden=(32, 24)), training=replace(small().training, device=device)), tmp_path)[
+            -1
+        ].results
         for device in ("cpu", "cuda")
     )
     assert cuda["pairing"] == cpu["pairing"]

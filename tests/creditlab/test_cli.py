@@ -144,6 +144,11 @@ def test_tables_tell_the_same(service, finished):
     )
     assert "dfa" in service.cli("methods").stdout
     assert "unified" in service.cli("methods", "dfa").stdout
+    for told in ("score_expansion.kind", "stack | random_feat", "arxiv.org/abs/2605.30638", "running correlation"):
+        assert told in service.cli("methods", "sbd").stdout
+    assert "array of dense | conv" in service.cli("models", "custom").stdout
+    assert "14 labels" in service.cli("datasets", "chestmnist").stdout
+    assert json.loads(service.cli("datasets", "cifar100", "--json").stdout)["classes"] == 100
 
 
 def test_logs_end_with_the_job_and_tail_is_their_end(service, finished):
