@@ -53,6 +53,17 @@ def test_a_job_that_said_nothing_yet_is_drawn_empty():
         FigureCanvasAgg(figure).draw()
 
 
+def test_a_method_without_signals_is_drawn_with_a_word_instead_of_lines(jobs):
+    for one in jobs[0]["series"]:
+        if one["name"].startswith("alignment/"):
+            one["points"] = [[step, epoch, None] for step, epoch, _ in one["points"]]
+    figure = figures.alignment(jobs[0])
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        assert "hidden layers get no signal" in {text.get_text() for text in axes.texts}
+        assert axes.get_xlim() == (0, 3)
+
+
 def test_svg_stands_alone_in_a_page_and_follows_its_colours(jobs):
     text = figures.svg(lambda: figures.alignment(jobs[0]), 'a "label" <b>')
     root = ET.fromstring(text)

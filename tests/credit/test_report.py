@@ -1,11 +1,14 @@
 """The report: whole, without anything from elsewhere, true to its input, and safe with any name."""
 
+import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import pytest
 
-from credit import report
+from credit import report, spec
+from credit.literature import METHODS
 from credit.pairing import Twin, pairing
 from tests.credit.told import told
 
@@ -113,3 +116,25 @@ def test_the_sentence_names_what_is_not_default():
     assert "mlp (hidden 64 × 32, activation tanh) with 134,794 parameters" in sentence
     assert "dfa (score reduction sum)" in sentence
     assert "sgd (lr 0.05, momentum 0.9, schedule cosine)" in sentence
+
+
+def test_readouts_of_layers_are_shown_where_a_method_has_them(jobs):
+    assert "readout of" not in report.report(jobs)
+    jobs[0]["results"]["test"]["layers"] = {"hidden1": 0.4321, "output": 0.8}
+    assert "43.21 %" in report.report(jobs)
+
+
+def test_every_method_is_told_with_its_equation_and_source(jobs):
+    for name, kind in spec.menu(spec.Method).items():
+        jobs[0]["spec"]["method"] = json.loads(json.dumps(asdict(kind())))
+        text = " ".join(Page(report.report(jobs)).words)
+        assert METHODS[kind].equation in text
+        assert METHODS[kind].citations[0].url in text, name
+
+
+@pytest.mark.parametrize("model", [spec.CNN(), spec.Custom(), spec.MLPMixer(), spec.LeNet()])
+def test_every_model_is_told_in_a_sentence(jobs, model):
+    jobs[0]["spec"]["model"] = json.loads(json.dumps(asdict(model)))
+    told = report.what_was_trained(jobs[0])
+    assert told.startswith(model.name)
+    assert "{" not in told

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from credit.events import Diagnosed
+from credit.events import Diagnosed, Evaluated, Fetching
 from lab import jobs, reads, series, tables
 from lab.db import Database, now
 from lab.errors import JobNotFound, WrongState
@@ -128,6 +128,21 @@ def test_from_claim_to_success(database):
         None,
         "succeeded",
     ]
+
+
+def test_a_download_is_a_line_of_the_log_and_readouts_of_layers_are_results(database):
+    job_id = submit(database)
+    attempt = claimed(database)
+    readouts = {"hidden1": 0.5, "hidden2": 0.6}
+    with database.write() as tx:
+        jobs.record(tx, attempt, [Fetching(received=2_500_000, size=11_600_000)])
+        tested = Evaluated(step=10, epoch=1.0, split="test", loss=1.0, accuracy=0.6, layers=readouts)
+        jobs.record(tx, attempt, [started(), tested])
+    assert "downloading the data set, 2.5 of 11.6 MB" in [line["message"] for line in log(database, job_id)]
+    with database.read() as tx:
+        assert reads.results(tx, job_id)["test"] == {"accuracy": 0.6, "loss": 1.0, "layers": readouts}
+        accuracies = series.read(tx, job_id, ["layer/accuracy"], None, None, 10)
+    assert {one["layer"]: one["points"] for one in accuracies} == {k: [[10, 1.0, v]] for k, v in readouts.items()}
 
 
 def test_priority_then_age_decides_who_is_next(database):
