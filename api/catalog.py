@@ -15,14 +15,13 @@ SHAPE, CLASSES = spec.FashionMNISTMini.shape, spec.FashionMNISTMini.classes
 
 def forms(kind: type[spec.ModelSpec]) -> Iterator[spec.ModelSpec]:
     """A model of this kind with each nonlinearity that it can have."""
+    chosen = "activation" in {field.name for field in fields(kind)}
+    if kind is not spec.Custom and not chosen:
+        yield kind()
+        return
     for name in get_args(spec.Activation):
-        if kind is spec.Custom:
-            layers = (spec.FlattenLayer(), spec.DenseLayer(units=1), spec.ActivationLayer(kind=name))
-            yield spec.Custom(layers=layers)
-        elif "activation" in {field.name for field in fields(kind)}:
-            yield kind(activation=name)  # type: ignore[call-arg]
-        else:
-            yield kind()
+        layers = (spec.FlattenLayer(), spec.DenseLayer(units=1), spec.ActivationLayer(kind=name))
+        yield kind(activation=name) if chosen else spec.Custom(layers=layers)  # type: ignore[call-arg]
 
 
 def trains(method: type[spec.MethodSpec], model: type[spec.ModelSpec]) -> bool:

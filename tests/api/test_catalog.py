@@ -52,12 +52,12 @@ def test_method(shared: Service) -> None:
 def test_what_a_method_trains_is_what_is_accepted(shared: Service, method: str) -> None:
     told = shared.client.get(f"/v1/methods/{method}").json()
     for name, model in spec.menu(spec.Model).items():
-        statuses = set()
-        for form in catalog.forms(model):
-            body = OK | {"method": method, "model": json.loads(json.dumps(asdict(form))), "loss": told["losses"][0]}
-            statuses.add(shared.client.post("/v1/jobs?dry_run=true", json=body).status_code)
-        assert statuses <= {200, 422}
-        assert (200 in statuses) == (name in told["models"])
+        bodies = (
+            OK | {"method": method, "model": json.loads(json.dumps(asdict(form))), "loss": told["losses"][0]}
+            for form in catalog.forms(model)
+        )
+        answers = (shared.client.post("/v1/jobs?dry_run=true", json=body) for body in bodies)
+        assert any(answer.status_code == 200 for answer in answers) == (name in told["models"])
     for loss in get_args(spec.Loss):
         activation = (told["activations"] or ["tanh"])[0]
         body = OK | {"method": method, "model": {"name": "mlp", "activation": activation}, "loss": loss}
