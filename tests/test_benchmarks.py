@@ -1,0 +1,122 @@
+"""The comparison with published tables: valid presets, right arithmetic, and nothing finished is run again."""
+
+import math
+
+import pytest
+
+from benchmarks import reproduce
+from lab import specs
+
+
+@pytest.fixture
+def preset():
+    """Two cells, and their runs with seeds 0 and 1."""
+    run = specs.parse({"method": "dfa", "model": "mlp", "dataset": "fashion-mnist-mini"})
+    cells = [
+        reproduce.Cell(name="a", run=run, published="98.1 (paper)", goal=97.0),
+        reproduce.Cell(
+            name="b", run=specs.parse({"method": "bp", "model": "mlp", "dataset": "mnist"}), published="–", goal=None
+        ),
+    ]
+    return reproduce.Preset("name", "Title", "budget", "test", [0, 1], cells)
+
+
+def record(cell, seed, accuracy):
+    return {
+        "cell": cell.name,
+        "seed": seed,
+        "spec_sha256": specs.sha256(cell.seeded(seed)),
+        "accuracy": {"test": [10.0, accuracy]},
+    }
+
+
+def test_every_preset_is_a_table_of_valid_specs_without_seeds():
+    assert "mnist_mlp" in reproduce.available()
+    for name in reproduce.available():
+        for quick in (None, reproduce.QUICK):
+            preset = reproduce.load(name, quick)
+            names = [cell.name for cell in preset.cells]
+            assert len(set(names)) == len(names)
+            runs = {specs.sha256(cell.seeded(seed)) for cell in preset.cells for seed in preset.seeds}
+            assert quick or len(runs) == len(preset.cells) * len(preset.seeds), f"{name}: two cells are one run"
+            assert all(cell.run.training.seed is None for cell in preset.cells)
+
+
+def test_a_search_shares_no_seed_with_the_table_it_serves():
+    for name in reproduce.available():
+        if name.endswith("_search"):
+            table = reproduce.load(name.removesuffix("_search"))
+            assert not set(reproduce.load(name).seeds) & set(table.seeds)
+
+
+@pytest.mark.parametrize(
+    ("values", "half"),
+    [
+        ([97.0, 98.0], 12.706 * math.sqrt(0.5) / math.sqrt(2)),
+        ([97.0, 98.0, 99.0], 4.303 / math.sqrt(3)),
+        ([98.0, 98.0, 98.0], 0),
+    ],
+)
+def test_an_interval_is_students(values, half):
+    estimate = reproduce.Estimate.of(values)
+    assert estimate.mean == pytest.approx(sum(values) / len(values))
+    assert estimate.half == pytest.approx(half)
+
+
+def test_one_run_has_no_interval():
+    assert math.isnan(reproduce.Estimate.of([98.0]).half)
+    assert str(reproduce.Estimate.of([98.0])) == "98.00"
+
+
+def rows(preset, records):
+    done = {record["spec_sha256"]: record for record in records}
+    return [
+        line for line in reproduce.table(preset, preset.seeds, done).splitlines() if line.startswith(("| a", "| b"))
+    ]
+
+
+def test_a_goal_is_reached_by_the_mean_of_the_last_epoch(preset):
+    a, _ = preset.cells
+    met, _ = rows(preset, [record(a, 0, 97.5), record(a, 1, 96.5)])
+    assert met.startswith("| a | 98.1 (paper) | 97.00 ± ")
+    assert met.endswith("| 2 | 5 | ≥ 97.0 | yes |")
+    missed, _ = rows(preset, [record(a, 0, 97.5), record(a, 1, 96.4)])
+    assert missed.endswith("| no |")
+
+
+def test_a_cell_that_was_not_run_says_so(preset):
+    a, b = rows(preset, [])
+    assert a.endswith("| – | 0 | 5 | ≥ 97.0 | not run |")
+    assert b.endswith("| – | 0 | 5 | – | – |")
+
+
+def test_a_run_that_diverged_counts_against_its_goal(preset):
+    a, _ = preset.cells
+    gone = record(a, 1, 0.0) | {"diverged": "the training loss was nan"}
+    line, _ = rows(preset, [record(a, 0, 99.0), gone])
+    assert "99.00, 1 diverged | 2 |" in line
+    assert line.endswith("| no |")
+
+
+def test_settings_merge_by_field_unless_the_kind_changes():
+    base = {"optimizer": {"name": "adam", "lr": 0.001}, "training": {"epochs": 4}}
+    assert reproduce.merged(base, {"optimizer": {"lr": 0.1}})["optimizer"] == {"name": "adam", "lr": 0.1}
+    assert reproduce.merged(base, {"optimizer": {"name": "sgd"}})["optimizer"] == {"name": "sgd"}
+    assert reproduce.merged(base, {"training": {"batch_size": 64}})["training"] == {"epochs": 4, "batch_size": 64}
+
+
+def test_finished_runs_are_kept_and_not_run_again(preset, tmp_path):
+    run = {
+        "dataset": {"name": "fashion-mnist-mini", "train_samples": 256, "test_samples": 128},
+        "training": {"epochs": 1},
+    }
+    cell = reproduce.Cell("shallow", specs.parse({"method": "shallow", "model": "mlp", **run}), "–", None)
+    small = reproduce.Preset("small", "Title", "budget", "test", [0], [cell])
+    place = reproduce.Place(None, tmp_path, tmp_path)
+    reproduce.reproduce(small, [0], place, 1)
+    before = (tmp_path / "small.jsonl").read_text()
+    reproduce.reproduce(small, [0], place, 1)
+    assert (tmp_path / "small.jsonl").read_text() == before
+    (only,) = reproduce.recorded(tmp_path / "small.jsonl").values()
+    assert only["accuracy"]["test"][-1] > 10
+    assert "| 1 | 1 | – | – |" in reproduce.table(small, [0], {only["spec_sha256"]: only})
