@@ -1,4 +1,4 @@
-"""Published tables, trained anew at a declared budget: the paper's value, ours with its interval, the goal reached or not.
+"""Published tables, trained anew at a declared budget: paper's value, ours with its interval, goal reached or not.
 
     python benchmarks/reproduce.py PRESET [--cells NAME ...] [--datasets FOLDER] [--processes 2] [--list] [--quick]
 
@@ -148,7 +148,8 @@ def reproduce(preset: Preset, seeds: Sequence[int], place: Place, processes: int
     path = place.results / f"{preset.name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     done = recorded(path)
-    missing = [(cell, run) for cell in preset.cells for run in map(cell.seeded, seeds) if specs.sha256(run) not in done]
+    runs = [(cell, cell.seeded(seed)) for seed in seeds for cell in preset.cells]
+    missing = [(cell, run) for cell, run in runs if specs.sha256(run) not in done]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
         cells = {pool.submit(train, run, place.datasets, place.cache): cell for cell, run in missing}
