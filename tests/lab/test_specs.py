@@ -152,7 +152,7 @@ def test_all_wrong_fields_are_named_at_once_and_fifty_at_most():
 
 
 def test_choices_are_listed():
-    assert faults(BARE | {"loss": "l2"})["#/loss"]["allowed"] == ["cross_entropy", "mse"]
+    assert faults(BARE | {"loss": "l2"})["#/loss"]["allowed"] == ["cross_entropy", "mse", "bce"]
     assert faults(BARE | {"method": "x"})["#/method"]["allowed"] == list(spec.menu(spec.Method))
 
 
