@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+WITH_PASSWORDS := 'import re, secrets, sys; \
+	print(re.sub("PASSWORD=$$", lambda key: key[0] + secrets.token_hex(24), sys.stdin.read(), flags=re.M), end="")'
 
 .PHONY: help demo serve test lint bench compose-up
 .DEFAULT_GOAL := help
@@ -29,8 +32,11 @@ lint: $(READY) ## check style, types and import directions
 bench: $(READY) ## run the benchmarks, each in its quick form
 	@set -e; for benchmark in $(wildcard benchmarks/*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
 
-compose-up: ## run the service in containers (Docker Compose)
-	docker compose -f docker/compose.yaml up --build
+compose-up: docker/.env ## run the service in containers on 127.0.0.1:8000 (Docker Compose, Linux); Ctrl-C stops it
+	$(COMPOSE) --env-file docker/.env --file docker/compose.yaml up --build
+
+docker/.env: # not made anew when the example changes: PostgreSQL keeps its first password
+	@umask 077 && $(PYTHON) -c $(WITH_PASSWORDS) <docker/.env.example >$@.new && mv $@.new $@
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CreditLab needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
