@@ -156,7 +156,7 @@ def postgresql(url: Any, pool_size: int) -> Engine:
         max_overflow=10,
         pool_timeout=BUSY_MS / 1000,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "options": options},
+        connect_args={"connect_timeout": 5, "client_encoding": "utf8", "options": options},
     )
 
 
