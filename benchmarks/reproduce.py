@@ -254,6 +254,9 @@ def main() -> None:
         print(catalogue())
         return
     preset = load(chosen.preset, QUICK if chosen.quick else None)
+    if chosen.quick:
+        cells = [replace(cell, published="–", goal=None) for cell in preset.cells]
+        preset = replace(preset, title=f"{preset.title}, quick form", budget="shows that the cells run", cells=cells)
     if chosen.cells:
         unknown = set(chosen.cells) - {cell.name for cell in preset.cells}
         if unknown:
