@@ -189,8 +189,8 @@ class Estimate(NamedTuple):
         return f"{self.mean:.2f}" if self.n == 1 else f"{self.mean:.2f} ± {self.half:.2f}"
 
 
-def row(cell: Cell, records: Sequence[Record], measure: str) -> str:
-    """``| cell | published | ours | n | epochs | goal | reached |`` of the runs that there are."""
+def row(cell: Cell, records: Sequence[Record], measure: str, wanted: int) -> str:
+    """``| cell | published | ours | n | epochs | goal | reached |`` of the runs that there are, out of those wanted."""
     values = [record["accuracy"][measure][-1] for record in records if "diverged" not in record]
     diverged = len(records) - len(values)
     goal, reached = ("–", "–") if cell.goal is None else (f"≥ {cell.goal}", "not run")
@@ -200,6 +200,7 @@ def row(cell: Cell, records: Sequence[Record], measure: str) -> str:
         ours = str(estimate)
         if cell.goal is not None:
             reached = "yes" if estimate.mean >= cell.goal else "no"
+            reached += "" if len(records) == wanted else " so far"
     if diverged:
         ours += f", {diverged} diverged"
         reached = "no" if cell.goal is not None else "–"
@@ -217,7 +218,7 @@ def table(preset: Preset, seeds: Sequence[int], done: dict[str, Record]) -> str:
     ]
     for cell in preset.cells:
         found = (done.get(specs.sha256(run)) for run in map(cell.seeded, seeds))
-        lines.append(row(cell, [record for record in found if record], preset.measure))
+        lines.append(row(cell, [record for record in found if record], preset.measure, len(seeds)))
     return "\n".join([*lines, "", f"Budget: {preset.budget}"])
 
 
@@ -253,6 +254,9 @@ def main() -> None:
         print(catalogue())
         return
     preset = load(chosen.preset, QUICK if chosen.quick else None)
+    if chosen.quick:
+        cells = [replace(cell, published="–", goal=None) for cell in preset.cells]
+        preset = replace(preset, title=f"{preset.title}, quick form", budget="shows that the cells run", cells=cells)
     if chosen.cells:
         unknown = set(chosen.cells) - {cell.name for cell in preset.cells}
         if unknown:

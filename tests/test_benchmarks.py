@@ -84,6 +84,11 @@ def test_a_goal_is_reached_by_the_mean_of_the_last_epoch(preset):
     assert missed.endswith("| no |")
 
 
+def test_a_goal_is_provisional_until_all_seeds_have_run(preset):
+    partial, _ = rows(preset, [record(preset.cells[0], 0, 97.5)])
+    assert partial.endswith("| 97.50 | 1 | 5 | ≥ 97.0 | yes so far |")
+
+
 def test_a_cell_that_was_not_run_says_so(preset):
     a, b = rows(preset, [])
     assert a.endswith("| – | 0 | 5 | ≥ 97.0 | not run |")
