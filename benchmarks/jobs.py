@@ -1,6 +1,6 @@
 """Many short jobs at once: are they all trained, once each, and how long does a worker take from claim to first step?
 
-    python -m benchmarks.jobs [--jobs 200] [--workers 2]
+    python benchmarks/jobs.py [--jobs 200] [--workers 2] [--quick]
 
 Starts a broker and workers on a database of its own, submits jobs of about a second, and prints a table. Times are the
 database's: from the claim to the arrival of the run's ``started``, which says that its first step is next.
@@ -37,13 +37,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--database-url", help="default: a fresh SQLite file")
+    parser.add_argument("--quick", action="store_true", help="ten jobs")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="creditlab-bench-") as folder:
         broker = EmbeddedBroker(Path(folder) / "broker")
         given = {"database_url": chosen.database_url} if chosen.database_url else {}
         settings = Settings(data_dir=Path(folder), broker_url=broker.start(), threads=1, **given)
         try:
-            measure(settings, chosen.jobs, chosen.workers)
+            measure(settings, 10 if chosen.quick else chosen.jobs, chosen.workers)
         finally:
             broker.stop()
 
