@@ -35,7 +35,8 @@ def test_one_service_per_folder(service):
 
 
 def test_wrong_settings_are_said(tmp_path):
-    told = creditlab("up", "--data-dir", str(tmp_path), env={"CREDITLAB_DATABASE_URL": "mysql://nowhere"})
+    wrong = {"CREDITLAB_DATABASE_URL": "mysql://nowhere"}
+    told = creditlab("up", "--port", "0", "--data-dir", str(tmp_path), env=wrong)
     assert told.returncode == 1
     assert "mysql" in told.stderr
     assert "Traceback" not in told.stderr
