@@ -9,7 +9,7 @@ net itself stays untouched, so that evaluation and the backpropagation reference
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -132,3 +132,26 @@ class Mirrored(Rule):
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         return backward(self.chain(net), x, y_N, self.loss, taps)
+
+
+class SignConcordant(Mirrored):
+    """Feedback with the signs of W: B = magnitude ⊙ sign(W), in every forward pass anew.
+
+    Args:
+        feedback: ``{"init"}``: whose magnitudes B has.
+        last_layer: ``bp``: the output layer sends the error back by its true weights.
+    """
+
+    def __init__(
+        self, net: nn.Sequential, task: Task, *, feedback: dict[str, Any], last_layer: Literal["feedback", "bp"]
+    ) -> None:
+        super().__init__(net, task)
+        self.init, self.exact = feedback["init"], max(self.layers, default=0) if last_layer == "bp" else None
+
+    def magnitude(self, k: int, W: Tensor) -> Tensor | float:
+        """Of B_k, in the shape of W_k or the same for all entries."""
+        raise NotImplementedError
+
+    def feedback(self, k: int, weight: nn.Parameter) -> Tensor:
+        W = weight.detach()
+        return W if k == self.exact else self.magnitude(k, W) * W.sign()

@@ -118,5 +118,7 @@ def test_one_has_the_duty_until_its_lease_is_over(database, job_id):
 def test_the_thread_ends_when_told(database):
     reconciler = Reconciler(database)
     reconciler.start()
+    assert reconciler._thread.is_alive()
     reconciler.stop()
+    assert not reconciler._thread.is_alive()
     Reconciler(database).stop()
