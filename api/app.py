@@ -66,7 +66,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     database, settings = app.state.database, app.state.settings
     bell.configure(settings)
     watching = asyncio.create_task(app.state.watcher.run())
-    reconciler = Reconciler(database, max_attempts=settings.max_attempts)
+    reconciler = Reconciler(database, settings)
     reconciler.start()
     try:
         yield

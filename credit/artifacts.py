@@ -58,9 +58,9 @@ def series(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 
 def metrics(events: Iterable[Event]) -> pa.Table:
-    """All metric points, a row each; an undefined value is null."""
-    points = [point for event in events for point in event.points()]
-    return pa.table([list(column) for column in zip(*points, strict=True)] or [[]] * len(COLUMNS), schema=COLUMNS)
+    """All metric points, a row each, series by series; an undefined value is null."""
+    rows = [(row["name"], row["layer"], *point) for row in series(events) for point in row["points"]]
+    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * len(COLUMNS), schema=COLUMNS)
 
 
 def as_job(run: spec.Run, events: Sequence[Event], twins: Sequence[Told] = ()) -> report.Job:

@@ -14,7 +14,7 @@ class RunError(Exception):
     """A run that cannot go on, for a reason its user should read.
 
     Attributes:
-        code: ``user_error``, ``dataset_unavailable``, ``diverged`` or ``out_of_memory``.
+        code: ``user_error``, ``dataset_unavailable``, ``diverged``, ``out_of_memory`` or ``storage_unavailable``.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -63,7 +63,7 @@ class Fetching(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """The run is built and is about to take its first step."""
+    """The run is built and is about to take its first step, or its first one after a checkpoint."""
 
     type: ClassVar[str] = "started"
     epochs: int
@@ -77,6 +77,26 @@ class Started(Event):
     """``{"samples", "split", "sha256"}`` of the alignment probe; None where alignment is never measured."""
     environment: dict[str, Any]
     """``{"creditlab", "torch", "python", "device", "threads", "seed", "dataset_sha256"}``."""
+    step: int = 0
+    """Steps that are done already; what was told beyond them by an earlier process is void."""
+    known: dict[str, Any] = field(default_factory=dict)
+    """What the results knew after that step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recalled(Event):
+    """What was measured before a checkpoint, for those who want the whole run; never sent."""
+
+    type: ClassVar[str] = "recalled"
+    series: list[dict[str, Any]]
+    """As the API's metrics have them; only the points up to ``step`` count."""
+    step: int
+
+    def points(self) -> Iterator[Point]:
+        for row in self.series:
+            for step, epoch, value in row["points"]:
+                if step <= self.step:
+                    yield Point(row["name"], row["layer"], step, epoch, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +204,30 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Checkpointed(Event):
+    """The run's state is stored; everything up to this step has been told."""
+
+    type: ClassVar[str] = "checkpointed"
+    step: int
+    epoch: float
+    file: str
+    """Its name; as the service records it, its place in the artifact store."""
+    size: int
+    """Bytes."""
+    sha256: str
+    seconds: float
+    """Training stood still for so long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Troubled(Event):
+    """Something failed that training does not depend on, such as a checkpoint that could not be written or read."""
+
+    type: ClassVar[str] = "troubled"
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diagnosed(Event):
     """Something is wrong with the learning, said by name, with evidence and advice."""
 
@@ -215,11 +259,23 @@ class Failed(Event):
 
 
 KINDS: dict[str, type[Event]] = {
-    kind.type: kind for kind in (Fetching, Started, Progress, Aligned, Evaluated, Diagnosed, Finished, Failed)
+    kind.type: kind
+    for kind in (
+        Fetching,
+        Started,
+        Progress,
+        Aligned,
+        Evaluated,
+        Checkpointed,
+        Troubled,
+        Diagnosed,
+        Finished,
+        Failed,
+    )
 }
 
 
-def from_json(raw: bytes) -> Event:
+def from_json(raw: bytes | str) -> Event:
     """The event that ``to_json`` wrote."""
     data = json.loads(raw)
     kind = KINDS[data.pop("type")]

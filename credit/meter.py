@@ -6,6 +6,7 @@ Counted on a real step of the run, by watching its tensor operations; the number
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -104,6 +105,7 @@ class _SavedBytes:
             self.bytes.add(-size)
 
 
+@dataclass
 class Cost:
     """The counts of one metered step."""
 

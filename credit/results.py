@@ -1,6 +1,7 @@
 """The ledger of a run: what it has found so far, and the results JSON of the contract made from it."""
 
 import hashlib
+import json
 import platform
 import statistics
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from credit import __version__
-from credit.events import Aligned, Diagnosed, Evaluated
+from credit.events import Aligned, Diagnosed, Evaluated, from_json
 from credit.meter import Cost
 from credit.setup import Setup
 from credit.tally import Interval
@@ -25,17 +26,23 @@ class Ledger:
         self.diagnoses: list[Diagnosed] = []
         self.aligned: Aligned | None = None
         self.cost = Cost()
-        self.epoch: list[Interval] = []
+        self.losses: list[float] = []
+        self.hits = self.samples = 0
         self.train_seconds = 0.0
         self.step_seconds: list[float] = []
 
     def visit(self, order: torch.Tensor) -> None:
-        """A new epoch begins, in this order of samples."""
+        """An epoch's order of samples."""
         self.order.update(order.numpy().tobytes())
-        self.epoch = []
+
+    def turn(self) -> None:
+        """A new epoch begins: the means of the training's results are those of the last one."""
+        self.losses, self.hits, self.samples = [], 0, 0
 
     def trained(self, interval: Interval) -> None:
-        self.epoch.append(interval)
+        self.losses += interval.losses
+        self.hits += interval.hits
+        self.samples += interval.samples
         self.train_seconds += interval.seconds
         self.step_seconds.append(interval.seconds / len(interval.losses))
 
@@ -49,18 +56,48 @@ class Ledger:
 
     def results(self) -> dict[str, Any]:
         """The science part of the contract's results; ``train`` is the mean over the steps of the last epoch."""
-        losses = [loss for interval in self.epoch for loss in interval.losses]
-        layers = [layer.result() for layer in self.aligned.layers] if self.aligned else []
-        hits, samples = (sum(getattr(part, name) for part in self.epoch) for name in ("hits", "samples"))
         return {
-            **self.metrics,
-            "train": {"accuracy": hits / samples, "loss": statistics.fmean(losses)},
-            "alignment": {"probe": self.probe, "layers": layers},
+            **self.known(),
+            "train": {"accuracy": self.hits / self.samples, "loss": statistics.fmean(self.losses)},
             "cost": self._costs(),
             "pairing": {"init_sha256": self.setup.init_sha256, "order_sha256": self.order.hexdigest()},
-            "diagnoses": [asdict(diagnosis) for diagnosis in self.diagnoses],
             "environment": environment(self.setup),
         }
+
+    def known(self) -> dict[str, Any]:
+        """The part of the results that is known before the end."""
+        layers = [layer.result() for layer in self.aligned.layers] if self.aligned else []
+        return {
+            **self.metrics,
+            "alignment": {"probe": self.probe, "layers": layers},
+            "diagnoses": [asdict(diagnosis) for diagnosis in self.diagnoses],
+        }
+
+    def plain(self) -> dict[str, Any]:
+        """What a checkpoint keeps, besides ``tensors``; the order of samples follows from seed and step."""
+        return {
+            "metrics": self.metrics,
+            "diagnoses": [asdict(diagnosis) for diagnosis in self.diagnoses],
+            "aligned": self.aligned and json.loads(self.aligned.to_json()),
+            "cost": asdict(self.cost),
+            "hits": self.hits,
+            "samples": self.samples,
+            "train_seconds": self.train_seconds,
+        }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The long lists of a checkpoint."""
+        lists = {"losses": self.losses, "step_seconds": self.step_seconds}
+        return {name: torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
+
+    def restore(self, plain: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Go on with the ledger of a checkpoint."""
+        self.metrics, self.cost = plain["metrics"], Cost(**plain["cost"])
+        self.diagnoses = [Diagnosed(**diagnosis) for diagnosis in plain["diagnoses"]]
+        aligned = plain["aligned"] and from_json(json.dumps(plain["aligned"]))
+        self.aligned = aligned if isinstance(aligned, Aligned) else None
+        self.hits, self.samples, self.train_seconds = plain["hits"], plain["samples"], plain["train_seconds"]
+        self.losses, self.step_seconds = tensors["losses"].tolist(), tensors["step_seconds"].tolist()
 
     def _costs(self) -> dict[str, Any]:
         """Times are of training steps alone; the first interval holds the warm-up and stays out of the median."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class Interval:
     hits: int
     samples: int
     seconds: float
+    """Of all steps; steps that could not be timed count as long as the others."""
 
     @property
     def loss(self) -> float:
@@ -50,7 +52,8 @@ class Tally:
 
     def clear(self) -> None:
         """Begin an interval, and its clock."""
-        self.steps, self.samples, self.started = 0, 0, time.perf_counter()
+        self.steps, self.samples, self.untimed, self.untimed_seconds = 0, 0, 0, 0.0
+        self.started = time.perf_counter()
         self.hits.zero_()
 
     def add(self, credit: Credit, y_N: Tensor) -> None:
@@ -66,6 +69,37 @@ class Tally:
         yield
         self.started += time.perf_counter() - began
 
+    @contextmanager
+    def distorted(self) -> Iterator[None]:
+        """The body is a step that takes longer than the others, since it is watched."""
+        began = time.perf_counter()
+        with self.paused():
+            yield
+        self.untimed += 1
+        self.untimed_seconds += time.perf_counter() - began
+
     def read(self) -> Interval:
         *losses, hits = torch.cat((self.losses[: self.steps], self.hits.double()[None])).tolist()
-        return Interval(losses, int(hits), self.samples, time.perf_counter() - self.started)
+        return Interval(losses, int(hits), self.samples, self._seconds(time.perf_counter() - self.started))
+
+    def _seconds(self, clocked: float) -> float:
+        timed = self.steps - self.untimed
+        return clocked * self.steps / timed if timed else clocked + self.untimed_seconds
+
+    def plain(self) -> dict[str, Any]:
+        """What a checkpoint keeps of an interval that is not over, besides the losses."""
+        return {
+            "hits": int(self.hits),
+            "samples": self.samples,
+            "untimed": self.untimed,
+            "untimed_seconds": self.untimed_seconds,
+            "seconds": time.perf_counter() - self.started,
+        }
+
+    def restore(self, plain: dict[str, Any], losses: Tensor) -> None:
+        """Go on with the interval of a checkpoint."""
+        self.steps, self.samples = len(losses), plain["samples"]
+        self.losses[: self.steps].copy_(losses)
+        self.hits.fill_(plain["hits"])
+        self.untimed, self.untimed_seconds = plain["untimed"], plain["untimed_seconds"]
+        self.started = time.perf_counter() - plain["seconds"]

@@ -6,18 +6,31 @@ are due. To stop a run early, close the generator.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from credit import data, spec
+from credit import checkpoint, data, spec
 from credit.alignment import Probe
 from credit.data.split import Split
-from credit.events import Diagnosed, Evaluated, Event, Finished, Progress, RunError, Started
+from credit.durable import sha256
+from credit.events import (
+    Aligned,
+    Checkpointed,
+    Diagnosed,
+    Evaluated,
+    Event,
+    Finished,
+    Progress,
+    RunError,
+    Started,
+    Troubled,
+)
 from credit.flow import Credit
 from credit.meter import metered
 from credit.optimizers import learning_rate
@@ -32,6 +45,15 @@ REPORT_SECONDS = 0.25
 ADVICE = "lower the learning rate or the feedback's gain; tanh or batch norm keep activations bounded"
 
 
+Save = Callable[[], Path | None]
+"""Asked after every step: where to store a checkpoint now, or None."""
+
+
+def never() -> Path | None:
+    """No checkpoint, ever."""
+    return None
+
+
 def run(
     chosen: spec.Run,
     *,
@@ -39,6 +61,8 @@ def run(
     cache: Path,
     out: Path | None = None,
     progress: data.Progress | None = None,
+    resume: checkpoint.Saved | None = None,
+    save: Save = never,
 ) -> Iterator[Event]:
     """Train as a resolved spec says and tell what happens; ``Started`` comes first, ``Finished`` last.
 
@@ -49,17 +73,19 @@ def run(
         chosen: with seed and threads filled in.
         datasets: a folder of data sets placed there by hand, or None.
         cache: folder for downloads and decoded copies.
-        out: where to write ``model.safetensors`` (weights and the rule's feedback), or None.
+        out: where to write ``model.safetensors`` (weights and the rule's feedback) and ``checkpoint`` (all of the
+            run's state after its last step), or None.
         progress: told bytes so far and bytes in all (0 where nobody says) of a download, should there be one.
+        resume: a checkpoint of this very spec to go on from, to the numbers of a run that was never interrupted.
+        save: asked after every step but the last whether to store a checkpoint. When ``Checkpointed`` comes, the file
+            is complete and everything up to its step has been told: to pause a run is to close the generator then.
 
     Raises:
-        RunError: the data are not to be had, the device is not there, memory ran out or a loss stopped being finite.
+        RunError: the data are not to be had, the device is not there, memory or disk ran out or a loss stopped being
+            finite.
     """
     try:
-        setup = build(chosen, datasets, cache, progress)
-        yield from _train(setup)
-        if out is not None:
-            save(setup, out / "model.safetensors")
+        yield from _train(build(chosen, datasets, cache, progress), out, resume, save)
     except torch.OutOfMemoryError as error:
         raise RunError("out_of_memory", str(error).split(". ", maxsplit=1)[0]) from error
     except RuntimeError as error:
@@ -68,43 +94,73 @@ def run(
         raise
 
 
-def _train(setup: Setup) -> Iterator[Event]:
-    training, splits, net = setup.chosen.training, setup.splits, setup.net
+def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save: Save) -> Iterator[Event]:
+    training, splits, net, per_epoch = setup.chosen.training, setup.splits, setup.net, setup.steps_per_epoch
     probe = _probe(setup)
     ledger = Ledger(setup, probe.description if probe else None)
     tally = Tally(training.log_every, setup.device)
     report = Report(setup)
-    step = 0
-    yield _started(setup, probe)
     torch.manual_seed(setup.streams.seed("dropout"))
+    step = resume.step if resume else 0
+    if resume:
+        checkpoint.restore(resume, setup, ledger, tally)
+    yield _started(setup, probe, step, ledger)
     net.train()
-    if probe:
-        yield ledger.aligned_to(probe.take(net, setup.rule, step, 0.0))
-    for epoch in range(training.epochs):
+    if not resume:
+        yield from _align(setup, probe, ledger, tally, step)
+    for epoch in range(step // per_epoch, training.epochs):
         order = setup.streams.order(epoch, len(splits.train))
         ledger.visit(order)
-        tally.clear()
-        for index in setup.batches(order):
-            x, y_N = setup.batch(index, step)
-            if step == min(1, setup.steps - 1):
-                with tally.paused(), metered((*setup.state(), x, y_N)) as ledger.cost:
-                    credit = _step(setup, x, y_N, step)
-            else:
-                credit = _step(setup, x, y_N, step)
-            tally.add(credit, y_N)
+        if step == epoch * per_epoch:
+            ledger.turn()
+            tally.clear()
+        for index in setup.batches(order)[step - epoch * per_epoch :]:
+            _learn(setup, ledger, tally, index, step)
             step += 1
-            ends = step % setup.steps_per_epoch == 0
+            ends = step % per_epoch == 0
             if tally.steps == training.log_every or ends:
                 interval = tally.read()
                 yield from _check(ledger, interval, step)
                 ledger.trained(interval)
                 yield from report.add(step, interval, ledger.train_seconds, now=ends)
                 tally.clear()
-            if probe and probe.due(step, setup.steps_per_epoch, setup.steps):
+            yield from _align(setup, probe, ledger, tally, step)
+            if ends:
+                yield from _evaluate_all(setup, ledger, step)
+            if step < setup.steps and (path := save()):
                 with tally.paused():
-                    yield ledger.aligned_to(probe.take(net, setup.rule, step, step / setup.steps_per_epoch))
-        yield from _evaluate_all(setup, ledger, step)
+                    yield from report.flush(ledger.train_seconds)
+                    yield _checkpoint(path, setup, ledger, tally, step)
+    if out is not None:
+        _keep(out, setup, ledger, tally, step)
     yield Finished(step=step, results=ledger.results())
+
+
+def _checkpoint(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> Event:
+    """Store the run's state. That it could not be stored is told; training does not depend on it."""
+    began = time.perf_counter()
+    try:
+        checkpoint.write(path, setup, ledger, tally, step)
+        digest, size = sha256(path), path.stat().st_size
+    except OSError as error:
+        return Troubled(message=f"the checkpoint of step {step} could not be written: {error}")
+    return Checkpointed(
+        step=step,
+        epoch=step / setup.steps_per_epoch,
+        file=path.name,
+        size=size,
+        sha256=digest,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> None:
+    """The files of a run that has come to its end. Raises RunError."""
+    try:
+        save_model(setup, out / "model.safetensors")
+        checkpoint.write(out / "checkpoint", setup, ledger, tally, step)
+    except OSError as error:
+        raise RunError("storage_unavailable", f"the weights could not be written: {error}") from error
 
 
 def _probe(setup: Setup) -> Probe | None:
@@ -114,6 +170,24 @@ def _probe(setup: Setup) -> Probe | None:
         return None
     part = setup.splits.test if wanted.split == "test" else setup.splits.train
     return Probe(wanted, *part.batch(torch.arange(min(wanted.samples, len(part)), device=setup.device)))
+
+
+def _align(setup: Setup, probe: Probe | None, ledger: Ledger, tally: Tally, step: int) -> Iterator[Aligned]:
+    """Measure alignment, if it is due after ``step`` steps."""
+    if probe and probe.due(step, setup.steps_per_epoch, setup.steps):
+        with tally.paused():
+            yield ledger.aligned_to(probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch))
+
+
+def _learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int) -> None:
+    """Train on the samples at ``index``; the second step of a run is watched to learn what steps cost."""
+    x, y_N = setup.batch(index, step)
+    if step == min(1, setup.steps - 1):
+        with tally.distorted(), metered((*setup.state(), x, y_N)) as ledger.cost:
+            credit = _step(setup, x, y_N, step)
+    else:
+        credit = _step(setup, x, y_N, step)
+    tally.add(credit, y_N)
 
 
 def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> Credit:
@@ -140,9 +214,14 @@ class Report:
         self.last = time.perf_counter()
 
     def add(self, step: int, interval: Interval, train_seconds: float, *, now: bool) -> Iterator[Progress]:
-        epoch = step / self.setup.steps_per_epoch
-        self.intervals.append((step, epoch, interval.loss, interval.accuracy))
+        self.intervals.append((step, step / self.setup.steps_per_epoch, interval.loss, interval.accuracy))
         if now or time.perf_counter() - self.last > REPORT_SECONDS:
+            yield from self.flush(train_seconds)
+
+    def flush(self, train_seconds: float) -> Iterator[Progress]:
+        """Hand over what has been collected, if there is anything."""
+        if self.intervals:
+            step, epoch, _, _ = self.intervals[-1]
             yield Progress(step=step, epoch=epoch, train_seconds=train_seconds, intervals=self.intervals)
             self.intervals, self.last = [], time.perf_counter()
 
@@ -189,8 +268,10 @@ def evaluate(setup: Setup, part: Split) -> tuple[float, float, dict[str, float]]
     return loss, accuracy, dict(zip(layers, others, strict=True))
 
 
-def _started(setup: Setup, probe: Probe | None) -> Started:
+def _started(setup: Setup, probe: Probe | None, step: int, ledger: Ledger) -> Started:
     return Started(
+        step=step,
+        known=ledger.known(),
         epochs=setup.chosen.training.epochs,
         steps=setup.steps,
         parameters=parameters(setup),
@@ -201,7 +282,10 @@ def _started(setup: Setup, probe: Probe | None) -> Started:
     )
 
 
-def save(setup: Setup, path: Path) -> None:
+def save_model(setup: Setup, path: Path) -> None:
     """Weights by layer and the rule's own tensors (``rule.B_1`` …), as safetensors."""
     tensors = {**setup.net.tensors(), **{f"rule.{name}": tensor for name, tensor in setup.rule.state_dict().items()}}
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # it wraps what the system said
+        raise OSError(str(error)) from error

@@ -4,7 +4,7 @@
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -152,8 +152,32 @@ def results(job: Job, as_json: Json = False) -> None:
 def cancel(job: Job, as_json: Json = False) -> None:
     """Cancel a job; its training process ends."""
     with service() as client:
-        told = client.cancel(job)
-    print_json(told) if as_json else typer.echo(told["status"])
+        tell(client.cancel(job), as_json=as_json)
+
+
+@app.command()
+def pause(job: Job, as_json: Json = False) -> None:
+    """Have a job store its state and rest; it holds no worker then."""
+    with service() as client:
+        tell(client.pause(job), as_json=as_json)
+
+
+@app.command()
+def resume(job: Job, as_json: Json = False) -> None:
+    """Let a paused job go on where it was."""
+    with service() as client:
+        tell(client.resume(job), as_json=as_json)
+
+
+@app.command()
+def retry(job: Job, as_json: Json = False) -> None:
+    """Try a failed or cancelled job once more, from its last checkpoint."""
+    with service() as client:
+        tell(client.retry(job), as_json=as_json)
+
+
+def tell(job: dict[str, Any], *, as_json: bool) -> None:
+    print_json(job) if as_json else typer.echo(job["status"])
 
 
 @app.command()

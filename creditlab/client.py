@@ -106,6 +106,23 @@ class Client:
     def cancel(self, job_id: str) -> JSON:
         return self._json("POST", f"/v1/jobs/{job_id}/cancel")
 
+    def pause(self, job_id: str) -> JSON:
+        """Have the job store its state and rest."""
+        return self._json("POST", f"/v1/jobs/{job_id}/pause")
+
+    def resume(self, job_id: str) -> JSON:
+        """Queue a paused job; it goes on where it was."""
+        return self._json("POST", f"/v1/jobs/{job_id}/resume")
+
+    def retry(self, job_id: str) -> JSON:
+        """Queue a failed or cancelled job once more, from its last checkpoint."""
+        return self._json("POST", f"/v1/jobs/{job_id}/retry")
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that has ended, with everything it has left."""
+        with self._answered("DELETE", f"/v1/jobs/{job_id}"):
+            pass
+
     # ---- what a job said ---------------------------------------------------------------------------------------------
 
     def metrics(

@@ -15,9 +15,12 @@ from credit.pairing import Twin, pairing
 from lab import cursors, series, tables
 from lab.errors import ArtifactNotFound
 from lab.jobs import get
-from lab.states import TERMINAL
+from lab.states import EDGES, Event, State
 
 Page = dict[str, Any]
+
+COMMANDS = {"cancel": Event.CANCEL, "pause": Event.PAUSE, "resume": Event.RESUME, "retry": Event.RETRY}
+"""What a user may do with a job, where its state allows it."""
 
 METRICS = {
     "delta_cosine": (
@@ -106,8 +109,7 @@ def view(job: tables.Job, labels: dict[str, str], twins: list[dict[str, str]]) -
     here = f"/v1/jobs/{job.id}"
     parts = ("events", "metrics", "alignment", "results", "artifacts")
     links = {"self": here} | {part: f"{here}/{part}" for part in parts}
-    if job.status not in TERMINAL:
-        links["cancel"] = f"{here}/cancel"
+    links |= {name: f"{here}/{name}" for name, event in COMMANDS.items() if (State(job.status), event) in EDGES}
     return {
         "id": job.id,
         "object": "job",

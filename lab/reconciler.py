@@ -1,20 +1,24 @@
-"""Puts right what no living process will: leases that ran out, and queued jobs whose bell nobody heard.
+"""Puts right what no living process will: leases that ran out, queued jobs whose bell nobody heard, what has aged.
 
 A thread in every API and worker process; only the one that holds the lease of the duty acts.
 """
 
 import logging
 import threading
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from lab import bell, jobs, tables
+from lab import attempts, bell, checkpoints, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
+from lab.files import Store
 from lab.ids import new_id
+from lab.settings import Settings
+from lab.states import HELD, State
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ TICK_SECONDS = 2.0
 DUTY_SECONDS = 10.0
 MOST_BELLS = 64  # whoever hears one goes on until nothing is left
 RING_AGAIN_AFTER = timedelta(seconds=10)
+JUMP_SECONDS = 2.0
+"""A clock that moved so much further, or less far, than time itself was set by somebody."""
 
 
 class Reconciler:
@@ -30,13 +36,15 @@ class Reconciler:
 
     Args:
         database: where the jobs are.
-        max_attempts: lost attempts after which a job has failed.
+        settings: of the service.
     """
 
-    def __init__(self, database: Database, *, max_attempts: int = 2) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
-        self.max_attempts = max_attempts
+        self.settings = settings
+        self.store = Store(settings.artifacts_dir)
         self.holder = new_id("rec")
+        self.calm = Calm()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -55,6 +63,7 @@ class Reconciler:
             try:
                 self.tick()
             except DatabaseUnavailable as error:
+                self.calm.disturb()
                 log.warning("the database is away: %s", error.__cause__)
             except Exception:
                 log.exception("the reconciler met a bug; it goes on")
@@ -67,15 +76,25 @@ class Reconciler:
         """
         with self.database.write() as tx:
             if not self._on_duty(tx):
+                self.calm.disturb()
                 return False
-            for attempt in jobs.expired(tx):
-                job = jobs.lose(
-                    tx, attempt, "lost_worker", "its worker stopped answering", max_attempts=self.max_attempts
-                )
-                log.warning("lease expired: job %s attempt %d is now %s", job.id, attempt.number, job.status)
-            for queue in jobs.unrung(tx, RING_AGAIN_AFTER)[:MOST_BELLS]:
+            moment = now(tx)
+            bound(tx, moment, self.settings.lease_seconds)
+            if self.calm.lasts(moment, self.settings.lease_seconds / 2):
+                self._expire(tx)
+            for queue in unrung(tx, moment)[:MOST_BELLS]:
                 bell.ring_after_commit(tx, queue)
+            forgotten = aged(tx, moment, timedelta(days=self.settings.checkpoint_days))
+        for job_id, fence, keep in forgotten:
+            self.store.prune(job_id, fence, keep)
         return True
+
+    def _expire(self, tx: Session) -> None:
+        for attempt in attempts.expired(tx):
+            job = attempts.lose(
+                tx, attempt, "lost_worker", "its worker stopped answering", max_attempts=self.settings.max_attempts
+            )
+            log.warning("lease expired: job %s attempt %d is now %s", job.id, attempt.number, job.status)
 
     def _on_duty(self, tx: Session) -> bool:
         """Take or keep the duty's lease."""
@@ -88,7 +107,67 @@ class Reconciler:
                     tx.add(lease)
             except IntegrityError:  # another process was first
                 return False
-        if lease.holder != self.holder and lease.until > moment:
+        until = moment + timedelta(seconds=DUTY_SECONDS)
+        if lease.holder != self.holder and moment < lease.until <= until:
             return False
-        lease.holder, lease.until = self.holder, moment + timedelta(seconds=DUTY_SECONDS)
+        lease.holder, lease.until = self.holder, until
         return True
+
+
+class Calm:
+    """Whether leases can be believed: not right after the database was away, the duty was taken or a clock was set.
+
+    Then everybody's lease looks expired, although their workers live; they get half a lease to renew it.
+    """
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.seen: tuple[datetime, float] | None = None
+
+    def disturb(self) -> None:
+        self.since = self.seen = None
+
+    def lasts(self, moment: datetime, seconds: float) -> bool:
+        """Whether nothing has disturbed for so long, at the database's ``moment``."""
+        clock = time.monotonic()
+        if self.seen:
+            moved = (moment - self.seen[0]).total_seconds() - (clock - self.seen[1])
+            if abs(moved) > JUMP_SECONDS:
+                log.warning("the database's clock was set by %+.0f s; leases are given time", moved)
+                self.since = None
+        self.seen = moment, clock
+        if self.since is None:
+            self.since = clock
+        return clock - self.since >= seconds
+
+
+def bound(tx: Session, moment: datetime, lease_seconds: float) -> None:
+    """No lease lasts longer than a lease, and no wait longer than the longest, though the clock may have been set back.
+
+    Without this, whatever died before would be missed only when the clock has caught up.
+    """
+    latest = moment + timedelta(seconds=lease_seconds)
+    leased = update(tables.Job).where(tables.Job.status.in_(HELD), tables.Job.lease_expires_at > latest)
+    tx.execute(leased.values(lease_expires_at=latest))
+    latest = moment + timedelta(seconds=attempts.MAX_BACKOFF_SECONDS)
+    waiting = update(tables.Job).where(tables.Job.status == State.QUEUED, tables.Job.not_before > latest)
+    tx.execute(waiting.values(not_before=latest))
+
+
+def unrung(tx: Session, moment: datetime, older_than: timedelta = RING_AGAIN_AFTER) -> list[str]:
+    """The queues of due jobs for which nobody has rung lately, one for each; they count as rung now."""
+    due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
+    stale = or_(tables.Job.rung_at.is_(None), tables.Job.rung_at < moment - older_than, tables.Job.rung_at > moment)
+    rung = update(tables.Job).where(tables.Job.status == State.QUEUED, due, stale).values(rung_at=moment)
+    return list(tx.scalars(rung.returning(tables.Job.queue)))
+
+
+def aged(tx: Session, moment: datetime, older_than: timedelta) -> list[tuple[str, int, set[str]]]:
+    """Forget the checkpoints of jobs that ended long ago; ids, last fences, and the files that stay."""
+    kept = select(tables.Checkpoint.job_id)
+    old = select(tables.Job).where(tables.Job.finished_at < moment - older_than, tables.Job.id.in_(kept)).limit(100)
+    found = []
+    for job in list(tx.scalars(old)):
+        checkpoints.forget(tx, job.id)
+        found.append((job.id, job.fence, checkpoints.locations(tx, job.id)))
+    return found

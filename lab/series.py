@@ -67,9 +67,29 @@ def fill(chunk: Chunk, points: list[Point]) -> None:
     chunk.last_step = points[-1].step
 
 
-def forget(tx: Session, job_id: str) -> None:
-    """Delete all points of a job, before it is trained anew."""
-    tx.execute(delete(Series).where(Series.job_id == job_id))
+def truncate(tx: Session, job_id: str, step: int) -> None:
+    """Delete the points of a job after ``step``; all of them where that is 0, since nothing was trained by then."""
+    rows = {row.id: row for row in tx.scalars(select(Series).where(Series.job_id == job_id))}
+    last = step or -1
+    late = select(Chunk).where(Chunk.series_id.in_(rows), Chunk.last_step > last)
+    for chunk in list(tx.scalars(late)):
+        kept = int(np.searchsorted(np.frombuffer(chunk.steps, STEP), last, "right"))
+        rows[chunk.series_id].total_points -= chunk.points - kept
+        if kept:
+            cut(chunk, kept)
+        else:
+            tx.delete(chunk)
+    tx.flush()
+    tx.execute(delete(Series).where(Series.job_id == job_id, Series.total_points == 0))
+
+
+def cut(chunk: Chunk, kept: int) -> None:
+    """Leave the first points of a chunk."""
+    chunk.steps, chunk.epochs, chunk.values = (
+        packed[: kept * 8] for packed in (chunk.steps, chunk.epochs, chunk.values)
+    )
+    chunk.points = kept
+    chunk.last_step = int(np.frombuffer(chunk.steps, STEP)[-1])
 
 
 def read(

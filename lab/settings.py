@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     threads: int = Field(default_factory=default_threads, ge=1, le=256)
     lease_seconds: float = Field(60, ge=1)
     max_attempts: int = Field(2, ge=1)
+    checkpoint_seconds: float = Field(30, ge=0)
+    """Training time between two checkpoints."""
+    checkpoint_share: float = Field(0.01, gt=0, le=1)
+    """Of the training time that checkpoints may take: where one takes long, they are further apart."""
+    checkpoint_days: float = Field(14, ge=0)
+    """How long a job that failed or was cancelled can be tried again from its last checkpoint."""
     given_secret_key: str | None = Field(
         None, min_length=16, validation_alias=AliasChoices("CREDITLAB_SECRET_KEY", "secret_key")
     )
@@ -60,6 +66,11 @@ class Settings(BaseSettings):
             message = f"CREDITLAB_ARTIFACT_URL: {url.scheme}:// is not supported; give a folder"
             raise ValueError(message)
         return Path(url2pathname(url.path)).absolute()
+
+    @property
+    def attempts_dir(self) -> Path:
+        """Folder of what running attempts are making."""
+        return self.data_dir / "attempts"
 
     @property
     def cache_dir(self) -> Path:

@@ -111,6 +111,8 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
     """Attempts that were lost; preempted ones are not counted."""
+    ran_seconds: Mapped[float] = mapped_column(default=0.0)
+    """How long its attempts have run; ``max_runtime_seconds`` limits the sum."""
     lease_expires_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
@@ -147,9 +149,30 @@ class Attempt(Base):
     started_at: Mapped[datetime]
     trained_from: Mapped[datetime | None]
     """When the run said that it is about to take its first step."""
+    first_step: Mapped[int] = mapped_column(default=0)
+    """Steps that were done by then: those of the checkpoint it went on from."""
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None] = mapped_column(String(32))
     environment: Mapped[dict[str, Any] | None]
+    batches: Mapped[int] = mapped_column(default=0)
+    """Of its events that are stored: one whose commit was not acknowledged is not stored twice."""
+    refused_writes: Mapped[int] = mapped_column(default=0)
+    """Writes that came after the job had been given to another attempt."""
+
+
+class Checkpoint(Base):
+    """The state of a run after a step, in the artifact store."""
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[str] = of_job(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    location: Mapped[str]
+    """Path below the artifact store."""
+    size: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
 
 
 class Event(Base):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from credit import spec
-from credit.events import Aligned, Evaluated, LayerAlignment, Progress, Started
+from credit.events import Aligned, Checkpointed, Evaluated, LayerAlignment, Progress, Started
 from lab import specs
 
 TINY: dict[str, Any] = {
@@ -51,6 +51,10 @@ def aligned(step: int, cosine: float | None = 0.5) -> Aligned:
 
 def evaluated(step: int, accuracy: float = 0.5, split: str = "test") -> Evaluated:
     return Evaluated(step=step, epoch=step / 10, split=split, loss=1.0, accuracy=accuracy)
+
+
+def checkpointed(step: int) -> Checkpointed:
+    return Checkpointed(step=step, epoch=step / 10, file=f"somewhere/{step}", size=1, sha256="e" * 64, seconds=0.01)
 
 
 def results(accuracy: float = 0.5, init: str = "a" * 64, order: str = "c" * 64) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def main() -> int:
     bench = Bench(database, settings, slots=chosen.concurrency, cuda=chosen.gpus == "all" and has_cuda())
     serve(bench)
     launch.warm()
-    reconciler = Reconciler(database, max_attempts=settings.max_attempts)
+    reconciler = Reconciler(database, settings)
     bench.enter()
     reconciler.start()
     try:

@@ -40,6 +40,11 @@ class Runner:
         """Wait until there is something to read, the process has ended, or the time is over."""
         wait([self.pipe, self.process.sentinel], seconds)
 
+    def tell(self, word: str) -> None:
+        """Say that its supervisor is ``alive``, or that it shall store a checkpoint and ``stop``."""
+        with contextlib.suppress(OSError):  # it is ending; what it said before is heard
+            self.pipe.send_bytes(word.encode())
+
     def ended(self) -> bool:
         """Whether the process has ended; what it said before may still be in the pipe."""
         return bool(wait([self.process.sentinel], 0))

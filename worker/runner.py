@@ -4,6 +4,7 @@ It has no database. It ends with its work, with a signal, or when there is nobod
 """
 
 import ctypes
+import json
 import logging
 import os
 import signal
@@ -11,14 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch._inductor  # noqa: F401  (a second and more, which torch spends when determinism is first asked for)
 
-from credit import artifacts, data, spec, train
-from credit.events import Event, Failed, Fetching, Finished, RunError
+from credit import artifacts, checkpoint, data, spec, train
+from credit.events import Checkpointed, Event, Failed, Fetching, Finished, Recalled, RunError, Troubled
 from lab import logs, specs
 
 log = logging.getLogger(__name__)
@@ -31,13 +33,16 @@ specs.adapter(spec.Run)  # built once, in the server
 
 
 def main(pipe: Connection, order: dict[str, Any]) -> None:
-    """Train as ordered: ``{"spec", "datasets", "cache", "out", "job_id", "attempt"}``."""
+    """Train as ordered: see ``worker.supervisor.Supervision`` for what an order holds."""
     die_with_the_parent()
-    watch(pipe)
+    cadence = Cadence(Path(order["folder"]), order["checkpoint_seconds"], order["checkpoint_share"])
+    watch(pipe, cadence, order["lease_seconds"])
     logs.configure()
     try:
-        for event in events(order, Fetched(pipe)):
+        for event in events(order, Fetched(pipe), cadence):
             pipe.send_bytes(event.to_json())
+            if isinstance(event, Checkpointed) and cadence.stopping:
+                return
     except RunError as error:
         tell(pipe, Failed(code=error.code, message=str(error)))
     except MemoryError:
@@ -49,18 +54,77 @@ def main(pipe: Connection, order: dict[str, Any]) -> None:
         tell(pipe, Failed(code="internal_error", message=f"{type(error).__name__}: {error}"))
 
 
-def events(order: dict[str, Any], fetched: data.Progress) -> Iterator[Event]:
+def events(order: dict[str, Any], fetched: data.Progress, cadence: "Cadence") -> Iterator[Event]:
     """The run's events; that it has finished is told when all files are written."""
-    run, out = specs.from_dict(order["spec"]), Path(order["out"])
-    out.mkdir(parents=True, exist_ok=True)
+    run, out = specs.from_dict(order["spec"]), Path(order["folder"]) / "out"
     datasets = Path(order["datasets"]) if order["datasets"] else None
-    told: list[Event] = []
-    for event in train.run(run, datasets=datasets, cache=Path(order["cache"]), out=out, progress=fetched):
+    resume, damaged = latest(order["checkpoints"])
+    yield from damaged
+    told: list[Event] = [recalled(order["history"], resume.step)] if resume else []
+    with storage():
+        out.mkdir(parents=True, exist_ok=True)
+    folders: dict[str, Any] = {"datasets": datasets, "cache": Path(order["cache"]), "out": out}
+    for event in train.run(run, **folders, progress=fetched, resume=resume, save=cadence):
         told.append(event)
+        if isinstance(event, Checkpointed):
+            cadence.took(event.seconds)
         if not isinstance(event, Finished):
             yield event
-    artifacts.write(out, run, told)
+    with storage():
+        artifacts.write(out, run, told)
     yield told[-1]
+
+
+def latest(stored: list[dict[str, Any]]) -> tuple[checkpoint.Saved | None, list[Event]]:
+    """The latest checkpoint that is what was written, and what is to be said of those that are not."""
+    damaged: list[Event] = []
+    for one in stored:
+        try:
+            return checkpoint.read(Path(one["path"]), one["sha256"]), damaged
+        except checkpoint.DamagedError as error:
+            damaged.append(Troubled(message=f"the checkpoint of step {one['step']} is not used: {error}"))
+    return None, damaged
+
+
+def recalled(history: str, step: int) -> Recalled:
+    """What earlier attempts have measured up to a step."""
+    return Recalled(series=json.loads(Path(history).read_text()), step=step)
+
+
+@contextmanager
+def storage() -> Iterator[None]:
+    """What the disk refuses is no fault of the run. Raises RunError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError("storage_unavailable", f"the run's files could not be written: {error}") from error
+
+
+class Cadence:
+    """When a checkpoint is due: by time, or at once where the run shall stop.
+
+    Args:
+        folder: where checkpoints are written, for the supervisor to put them into the store.
+        seconds: at least so long between two of them.
+        share: of the time that they may take.
+    """
+
+    def __init__(self, folder: Path, seconds: float, share: float) -> None:
+        self.folder, self.seconds, self.share = folder, seconds, share
+        self.number = 0
+        self.due = time.monotonic() + seconds
+        self.stopping = False
+
+    def __call__(self) -> Path | None:
+        if not self.stopping and time.monotonic() < self.due:
+            return None
+        self.number += 1
+        self.due = time.monotonic() + self.seconds  # also where it cannot be written
+        return self.folder / f"checkpoint-{self.number}"
+
+    def took(self, seconds: float) -> None:
+        """Writing the last one took so long."""
+        self.due = time.monotonic() + max(self.seconds, seconds / self.share)
 
 
 class Fetched:
@@ -95,14 +159,15 @@ def die_with_the_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def watch(pipe: Connection) -> None:
-    """End this process when the supervisor has closed its end: nothing is ever sent this way but that."""
+def watch(pipe: Connection, cadence: Cadence, lease_seconds: float) -> None:
+    """Hear the supervisor, and end this process when it has gone, or has not been heard of for a lease."""
 
     def listen() -> None:
         try:
-            pipe.poll(None)
-            pipe.recv_bytes()
+            while pipe.poll(lease_seconds):
+                cadence.stopping |= pipe.recv_bytes() == b"stop"
         except (EOFError, OSError):
-            os._exit(75)
+            pass
+        os._exit(75)
 
     threading.Thread(target=listen, name="watch", daemon=True).start()

@@ -1,6 +1,6 @@
 """One attempt: start its training process, store what it says, renew the lease, stop it when told, say how it ended."""
 
-import hashlib
+import json
 import logging
 import mimetypes
 import shutil
@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from credit.events import Event, Failed, Finished, Started, from_json
-from lab import jobs, tables
+from credit.durable import sha256
+from credit.events import Checkpointed, Event, Failed, Finished, Started, Troubled, from_json
+from lab import attempts, checkpoints, series, tables
 from lab.db import Database, Tx
 from lab.errors import DatabaseUnavailable
+from lab.files import Store, location_of
 from lab.settings import Settings
 from worker import launch
 
@@ -23,14 +26,24 @@ LOOK_SECONDS = 0.3
 BATCH_SECONDS = 0.8
 BATCH_POINTS = 500
 RETRY_SECONDS = 0.5
+LAST_CHECKPOINT_SECONDS = 12.0
+"""A process that shall stop may take so long over its last checkpoint."""
+PATIENCE_SECONDS = 600.0
+"""Training goes on for so long while the database is away; nobody else can claim the job meanwhile."""
 MAY_PASS = {"out_of_memory"}
 """Failures that another attempt may be spared."""
+NOT_ITS_FAULT = {"storage_unavailable"}
+"""Failures that no attempt of any job is to blame for."""
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Ending = Callable[[Tx, int], tables.Job]
 """The last write of an attempt, told the exit status of the process."""
+
+
+class UnreachableError(Exception):
+    """The database does not answer, and there is no time to wait for it."""
 
 
 class Supervision:
@@ -44,75 +57,111 @@ class Supervision:
     """
 
     def __init__(
-        self, database: Database, settings: Settings, attempt: jobs.Attempt, draining: threading.Event
+        self, database: Database, settings: Settings, attempt: attempts.Attempt, draining: threading.Event
     ) -> None:
         self.database = database
         self.settings = settings
         self.attempt = attempt
         self.draining = draining
-        self.location = Path(attempt.job_id) / f"attempt-{attempt.fence}"
+        self.store = Store(settings.artifacts_dir)
+        self.folder = settings.attempts_dir / f"{attempt.job_id}-{attempt.fence}"
         self.log = logging.LoggerAdapter(log, {"job_id": attempt.job_id, "attempt": attempt.number})
         self.unstored: list[Event] = []
-        self.stored_at = self.renewed_at = self.asked_at = time.monotonic()
+        self.batch = 1
+        self.started = False
+        self.runner: launch.Runner | None = None
+        self.last: Ending | None = None
+        """How the attempt ends once the last checkpoint is there, or its time is over."""
+        self.last_until = 0.0
+        self.stored_at = self.renewed_at = self.asked_at = self.greeted_at = time.monotonic()
 
     def run(self) -> None:
         """Train to the end, whatever that is. Afterwards the job is in its next state, or somebody else's."""
         try:
             job = self._train()
-        except jobs.Fenced:
+        except attempts.Fenced:
             self.log.warning("attempt ends, the job is not ours any more")
+            self._count_refusal()
+        except UnreachableError:
+            self.log.warning("attempt ends, the database was away for too long; the job's lease will run out")
         else:
             self.log.info("attempt ends, job %s: %s", job.status, job.status_reason)
+            self._prune()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _train(self) -> tables.Job:
-        runner = launch.start("main", self._order())
+        """Raises Fenced, UnreachableError."""
+        try:
+            runner = launch.start("main", self._order())
+        except (OSError, EOFError) as error:
+            ending = self._failed("storage_unavailable", f"no training process could be started: {error}")
+            return self._in(self.database.write, lambda tx: self._conclude(tx, ending, 0))
         self.log.info("attempt starts, process %d", runner.pid)
+        self.runner = runner
         try:
             ending = self._follow(runner)
         finally:
+            self.runner = None
             runner.stop()
             status = runner.exit_status()
-        job = self._in(self.database.write, lambda tx: self._conclude(tx, ending, status))
-        if job.status != "succeeded":
-            shutil.rmtree(self._out, ignore_errors=True)
-        return job
+        return self._in(self.database.write, lambda tx: self._conclude(tx, ending, status))
 
     def _order(self) -> dict[str, Any]:
         datasets = self.settings.datasets_dir
+        self.folder.mkdir(parents=True, exist_ok=True)
         return {
             "job_id": self.attempt.job_id,
             "attempt": self.attempt.number,
             "spec": self.attempt.spec,
             "datasets": datasets and str(datasets),
             "cache": str(self.settings.cache_dir),
-            "out": str(self._out),
+            "folder": str(self.folder),
+            "checkpoints": [
+                {"path": str(self.store.path(stored.location)), "sha256": stored.sha256, "step": stored.step}
+                for stored in self.attempt.checkpoints
+            ],
+            "history": self._history(),
+            "checkpoint_seconds": self.settings.checkpoint_seconds,
+            "checkpoint_share": self.settings.checkpoint_share,
+            "lease_seconds": self.attempt.lease_seconds,
         }
 
-    @property
-    def _out(self) -> Path:
-        return self.settings.artifacts_dir / self.location
+    def _history(self) -> str | None:
+        """A file with the points that were stored before the checkpoint: the figures show the whole run."""
+        if not self.attempt.checkpoints:
+            return None
+        job_id, last = self.attempt.job_id, self.attempt.checkpoints[0].step
+        points = self._in(self.database.read, lambda tx: series.read(tx, job_id, to_step=last))
+        file = self.folder / "history.json"
+        file.write_text(json.dumps(points))
+        return str(file)
 
     def _follow(self, runner: launch.Runner) -> Ending:
         """Listen and obey until there is a reason to end. Raises Fenced."""
         limit = self.attempt.spec["max_runtime_seconds"]
-        deadline = time.monotonic() + (limit or float("inf"))
+        deadline = time.monotonic() + (limit - self.attempt.ran_seconds if limit else float("inf"))
         while True:
             runner.wait(LOOK_SECONDS)
             ended = runner.ended()
             for event in self._hear(runner, everything=ended):
-                if isinstance(event, Finished):
-                    return self._finished(event)
-                if isinstance(event, Failed):
-                    return self._failed(event.code, event.message)
-                self.unstored.append(event)
+                if ending := self._listen(event):
+                    return ending
             if ended:
                 return self._died
+            if self.last and (time.monotonic() > self.last_until or not self.started):
+                return self.last
+            self._greet()
             if self.draining.is_set():
-                return self._preempted
-            if time.monotonic() > deadline:
-                return self._failed("timeout", f"training took longer than max_runtime_seconds, {limit:g}")
-            if self._is_cancelled():
+                self._end_with_checkpoint(runner, self._preempted)
+            elif time.monotonic() > deadline:
+                timeout = f"training took longer than max_runtime_seconds, {limit:g}"
+                self._end_with_checkpoint(runner, self._failed("timeout", timeout))
+            orders = self._obey()
+            if orders and orders.cancel:
                 return self._stopped
+            if orders and orders.pause:
+                self._end_with_checkpoint(runner, self._paused)
 
     def _hear(self, runner: launch.Runner, *, everything: bool) -> Iterator[Event]:
         """What the process has said and nobody has read: a batch of it, or everything."""
@@ -125,19 +174,55 @@ class Supervision:
         except (EOFError, ConnectionError):
             return
 
-    def _is_cancelled(self) -> bool:
-        """Store what is due, and ask for orders now and then. Raises Fenced."""
+    def _listen(self, event: Event) -> Ending | None:
+        """Take a word of the process; the ending, if it was the last one."""
+        if isinstance(event, Finished):
+            return self._finished(event)
+        if isinstance(event, Failed):
+            return self._failed(event.code, event.message)
+        if isinstance(event, Checkpointed):
+            event = self._keep(event)
+        self.started |= isinstance(event, Started)
+        self.unstored.append(event)
+        return self.last if isinstance(event, Checkpointed) else None
+
+    def _greet(self) -> None:
+        """Let the process know now and then that its supervisor lives."""
+        if self.runner and time.monotonic() - self.greeted_at > self.attempt.lease_seconds / 4:
+            self.runner.tell("alive")
+            self.greeted_at = time.monotonic()
+
+    def _end_with_checkpoint(self, runner: launch.Runner, ending: Ending) -> None:
+        """Ask the process for a last checkpoint, after which the attempt ends; the first reason to end stands."""
+        if self.last is None:
+            self.last, self.last_until = ending, time.monotonic() + LAST_CHECKPOINT_SECONDS
+            runner.tell("stop")
+
+    def _keep(self, event: Checkpointed) -> Event:
+        """Put a checkpoint into the store, where it counts once it is recorded."""
+        location = location_of(self.attempt.job_id, self.attempt.fence, event.file)
+        try:
+            self.store.put(self.folder / event.file, location)
+        except OSError as error:
+            return Troubled(message=f"the checkpoint of step {event.step} could not be stored: {error}")
+        return replace(event, file=location)
+
+    def _obey(self) -> attempts.Orders | None:
+        """Store what is due, and ask for orders now and then; None where it is too early. Raises Fenced."""
         clock = time.monotonic()
         if self._is_due(clock):
-            orders = self._in(self.database.write, lambda tx: jobs.record(tx, self.attempt, self.unstored))
-            self.unstored = []
+            batch, number = self.unstored, self.batch
+            orders = self._in(self.database.write, lambda tx: attempts.record(tx, self.attempt, batch, number))
+            self.unstored, self.batch = [], number + 1
             self.stored_at = self.renewed_at = self.asked_at = time.monotonic()
-        elif clock - self.asked_at >= LOOK_SECONDS:
-            orders = self._in(self.database.read, lambda tx: jobs.orders(tx, self.attempt))
+            if any(isinstance(event, Checkpointed) for event in batch):
+                self._prune()
+            return orders
+        if clock - self.asked_at >= LOOK_SECONDS:
+            orders = self._in(self.database.read, lambda tx: attempts.orders(tx, self.attempt))
             self.asked_at = time.monotonic()
-        else:
-            return False
-        return orders.cancel
+            return orders
+        return None
 
     def _is_due(self, clock: float) -> bool:
         """Whether to write: at the first step, by age, by size, or to renew the lease."""
@@ -147,56 +232,82 @@ class Supervision:
         return first_step or full or old or clock - self.renewed_at > self.attempt.lease_seconds / 4
 
     def _in(self, transaction: Callable[[], AbstractContextManager[Tx]], work: Callable[[Tx], T]) -> T:
-        """Do something in a transaction, again and again while the database is away and the lease lasts.
+        """Do something in a transaction, again and again while the database is away.
 
         Raises:
-            Fenced: the attempt lost its job, or must be taken to have lost it.
+            UnreachableError: it was away for too long, or the worker shuts down.
         """
         while True:
             try:
                 with transaction() as tx:
                     return work(tx)
             except DatabaseUnavailable:
-                late = time.monotonic() > self.renewed_at + self.attempt.lease_seconds
+                late = time.monotonic() > self.renewed_at + self.attempt.lease_seconds + PATIENCE_SECONDS
                 if late or self.draining.is_set():
-                    raise jobs.Fenced(self.attempt.job_id) from None
+                    raise UnreachableError from None
                 self.log.warning("the database is away; training goes on")
+                self._greet()
                 time.sleep(RETRY_SECONDS)
+
+    def _count_refusal(self) -> None:
+        try:
+            with self.database.write() as tx:
+                attempts.refused(tx, self.attempt)
+        except DatabaseUnavailable:
+            self.log.warning("the database is away; the refusal is not counted")
+
+    def _prune(self) -> None:
+        """Remove files that no row names: older checkpoints, and what attempts before have left."""
+        try:
+            with self.database.read() as tx:
+                keep = checkpoints.locations(tx, self.attempt.job_id)
+            self.store.prune(self.attempt.job_id, self.attempt.fence, keep)
+        except (DatabaseUnavailable, OSError) as error:
+            self.log.warning("old files stay: %s", error)
 
     # ---- endings ----------------------------------------------------------------------------------------------------
 
     def _conclude(self, tx: Tx, ending: Ending, status: int) -> tables.Job:
-        """What was not stored yet, and the job's next state, in one transaction."""
-        if self.unstored:
-            jobs.record(tx, self.attempt, self.unstored)
+        """What was not stored yet, and the job's next state, in one transaction; once, however often it is tried."""
+        if done := attempts.concluded(tx, self.attempt, self.batch):
+            return done
+        attempts.record(tx, self.attempt, self.unstored, self.batch)
         return ending(tx, status)
 
     def _finished(self, event: Finished) -> Ending:
-        files = [described(path, self.location) for path in sorted(self._out.iterdir())]
-        return lambda tx, _: jobs.finish(tx, self.attempt, event.results, files)
+        try:
+            files = [self._stored(path) for path in sorted((self.folder / "out").iterdir())]
+        except OSError as error:
+            return self._failed("storage_unavailable", f"the run's files could not be stored: {error}")
+        return lambda tx, _: attempts.finish(tx, self.attempt, event.results, files)
+
+    def _stored(self, path: Path) -> attempts.Artifact:
+        """A file that the run has made, once it is in the store. Raises OSError."""
+        size, digest = path.stat().st_size, sha256(path)
+        location = location_of(self.attempt.job_id, self.attempt.fence, path.name)
+        self.store.put(path, location)
+        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return attempts.Artifact(path.name, size, digest, media_type, location)
 
     def _failed(self, code: str, message: str) -> Ending:
         if code in MAY_PASS:
             return lambda tx, _: self._lose(tx, code, message)
-        return lambda tx, _: jobs.fail(tx, self.attempt, code, message)
+        if code in NOT_ITS_FAULT:
+            return lambda tx, _: attempts.defer(tx, self.attempt, code, message)
+        return lambda tx, _: attempts.fail(tx, self.attempt, code, message)
 
     def _died(self, tx: Tx, status: int) -> tables.Job:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         return self._lose(tx, "killed", f"the training process {how}")
 
     def _preempted(self, tx: Tx, _status: int) -> tables.Job:
-        return jobs.preempt(tx, self.attempt)
+        return attempts.preempt(tx, self.attempt)
+
+    def _paused(self, tx: Tx, _status: int) -> tables.Job:
+        return attempts.paused(tx, self.attempt)
 
     def _stopped(self, tx: Tx, _status: int) -> tables.Job:
-        return jobs.stopped(tx, self.attempt)
+        return attempts.stopped(tx, self.attempt)
 
     def _lose(self, tx: Tx, code: str, message: str) -> tables.Job:
-        return jobs.lose(tx, self.attempt, code, message, max_attempts=self.settings.max_attempts)
-
-
-def described(path: Path, location: Path) -> jobs.Artifact:
-    """A file that an attempt has written, as the store registers it."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return jobs.Artifact(path.name, path.stat().st_size, digest, media_type, str(location / path.name))
+        return attempts.lose(tx, self.attempt, code, message, max_attempts=self.settings.max_attempts)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, update
 
-from lab import bell, jobs, tables
+from lab import attempts, bell, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
 from lab.ids import new_id
@@ -49,7 +49,7 @@ class Bench:
         while not self.draining.is_set():
             try:
                 with self.database.write() as tx:
-                    attempt = jobs.claim(tx, self.id, cuda=self.cuda, lease_seconds=self.settings.lease_seconds)
+                    attempt = attempts.claim(tx, self.id, cuda=self.cuda, lease_seconds=self.settings.lease_seconds)
             except DatabaseUnavailable:
                 log.warning("the database is away; nothing is claimed until the next bell")
                 return

@@ -1,7 +1,7 @@
-"""Jobs: submit, list, look at, wait for, cancel, delete."""
+"""Jobs: submit, list, look at, wait for, cancel, pause, resume, retry, delete."""
 
 import math
-import shutil
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -18,6 +18,7 @@ from credit import estimate, spec
 from lab import bell, jobs, reads, specs
 from lab.db import Database
 from lab.errors import BrokerUnavailable
+from lab.files import Store
 from lab.reads import Filters
 from lab.states import State
 
@@ -44,8 +45,7 @@ def create(
     run = specs.resolve(specs.parse(body), threads=settings.threads)
     if dry_run:
         return Response(estimated(run).model_dump_json(), media_type="application/json")
-    if not bell.alive():
-        raise BrokerUnavailable
+    require_broker()
     with db.write() as tx:
         job_id = jobs.submit(tx, run).id
         view = reads.job_view(tx, job_id)
@@ -139,9 +139,18 @@ def read(db: Database, job_id: str, request: Request, response: Response) -> Any
     return view
 
 
-@router.post(
-    "/v1/jobs/{job_id}/cancel", status_code=202, response_model=Job, responses=problems(404, 409), dependencies=COMMAND
-)
+def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The route of a command on a job."""
+    return router.post(
+        f"/v1/jobs/{{job_id}}/{name}",
+        status_code=202,
+        response_model=Job,
+        responses=problems(404, 409),
+        dependencies=COMMAND,
+    )
+
+
+@command("cancel")
 def cancel(job_id: str, db: Db) -> Any:
     """Cancel a job: a queued one at once, a running one within two seconds."""
     with db.write() as tx:
@@ -149,9 +158,41 @@ def cancel(job_id: str, db: Db) -> Any:
         return reads.job_view(tx, job_id)
 
 
+@command("pause")
+def pause(job_id: str, db: Db) -> Any:
+    """Pause a job: a queued one at once, a running one when its state is stored. It holds no worker then."""
+    with db.write() as tx:
+        jobs.pause(tx, job_id)
+        return reads.job_view(tx, job_id)
+
+
+@command("resume")
+def resume(job_id: str, db: Db) -> Any:
+    """Queue a paused job; it goes on where it was, to the very numbers of a run that was never paused."""
+    require_broker()
+    with db.write() as tx:
+        jobs.resume(tx, job_id)
+        return reads.job_view(tx, job_id)
+
+
+@command("retry")
+def retry(job_id: str, db: Db) -> Any:
+    """Queue a failed or cancelled job once more: from its last checkpoint if there is one, else from the start."""
+    require_broker()
+    with db.write() as tx:
+        jobs.retry(tx, job_id)
+        return reads.job_view(tx, job_id)
+
+
+def require_broker() -> None:
+    """Raises BrokerUnavailable."""
+    if not bell.alive():
+        raise BrokerUnavailable
+
+
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_model=None, responses=problems(404, 409))
 def delete(job_id: str, db: Db, settings: SettingsOf) -> None:
     """Delete a job that has ended, with everything it has left."""
     with db.write() as tx:
         jobs.delete(tx, job_id)
-    shutil.rmtree(settings.artifacts_dir / job_id, ignore_errors=True)
+    Store(settings.artifacts_dir).forget(job_id)

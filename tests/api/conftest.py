@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from api.__main__ import Server
 from api.app import create_app
 from creditlab.broker import EmbeddedBroker
-from lab import bell, jobs, tables
+from lab import attempts, bell, tables
 from lab.db import Database
 from lab.settings import Settings
 from tests import factories
@@ -54,9 +54,9 @@ class Service:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def claim(self) -> jobs.Attempt:
+    def claim(self) -> attempts.Attempt:
         with self.database.write() as tx:
-            attempt = jobs.claim(tx, "wrk_test", cuda=False)
+            attempt = attempts.claim(tx, "wrk_test", cuda=False)
         assert attempt is not None
         return attempt
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from api import schemas
-from lab import jobs, reads, specs, tables
+from lab import attempts, jobs, reads, specs, tables
 from lab.settings import Settings
 from lab.states import State
 from tests import factories
@@ -99,7 +99,7 @@ def test_cancel_of_a_running_job(service: Service) -> None:
         answer = service.client.post(f"/v1/jobs/{job_id}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
     with service.database.write() as tx:
-        jobs.stopped(tx, attempt)
+        attempts.stopped(tx, attempt)
     assert service.client.get(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
 
 
@@ -118,7 +118,7 @@ def test_failed_job_says_why(service: Service) -> None:
     job_id = service.submit()
     attempt = service.claim()
     with service.database.write() as tx:
-        jobs.fail(tx, attempt, "diverged", "the loss is not finite at step 3")
+        attempts.fail(tx, attempt, "diverged", "the loss is not finite at step 3")
     job = service.client.get(f"/v1/jobs/{job_id}").json()
     assert job["status"] == "failed"
     assert job["error"] == {"code": "diverged", "message": "the loss is not finite at step 3"}

@@ -9,14 +9,14 @@ import pytest
 
 from api import schemas
 from api.routes.series import Metric
-from lab import jobs, reads
+from lab import attempts, reads
 from tests import factories
 from tests.api.conftest import Service, assert_problem
 
 REPORT = b"<!doctype html><script>alert(1)</script>" + b"x" * 200_000
 
 
-def trained(service: Service) -> tuple[str, jobs.Attempt]:
+def trained(service: Service) -> tuple[str, attempts.Attempt]:
     """A job in the middle of its training."""
     job_id = service.submit()
     attempt = service.claim()
@@ -24,7 +24,7 @@ def trained(service: Service) -> tuple[str, jobs.Attempt]:
     said += [factories.progress(*range(1, 11)), factories.aligned(10), factories.evaluated(10)]
     said += [factories.progress(*range(11, 21), loss=0.5), factories.aligned(20, 0.7), factories.evaluated(20, 0.8)]
     with service.database.write() as tx:
-        jobs.record(tx, attempt, said)
+        attempts.record(tx, attempt, said)
     return job_id, attempt
 
 
@@ -39,9 +39,9 @@ def finished(service: Service, **files: bytes) -> str:
         path.write_bytes(content)
         kind = {"html": "text/html", "json": "application/json", "png": "image/png"}.get(name.rpartition(".")[2])
         digest = hashlib.sha256(content).hexdigest()
-        left.append(jobs.Artifact(name, len(content), digest, kind or "application/octet-stream", str(location)))
+        left.append(attempts.Artifact(name, len(content), digest, kind or "application/octet-stream", str(location)))
     with service.database.write() as tx:
-        jobs.finish(tx, attempt, factories.results(), left)
+        attempts.finish(tx, attempt, factories.results(), left)
     return job_id
 
 
@@ -120,7 +120,7 @@ def test_results_before_and_after(service: Service) -> None:
     assert running["status"] == "running"
     assert running["test"] == {"accuracy": 0.8, "loss": 1.0}
     with service.database.write() as tx:
-        jobs.finish(tx, attempt, factories.results(0.9), [])
+        attempts.finish(tx, attempt, factories.results(0.9), [])
     final = get(service, path)
     assert (final["job_id"], final["status"], final["method"]) == (job_id, "succeeded", "dfa")
     assert final["test"]["accuracy"] == 0.9
@@ -133,12 +133,12 @@ def test_results_change_with_the_twins(service: Service) -> None:
     attempts = [service.claim(), service.claim()]
     with service.database.write() as tx:
         for attempt in attempts:
-            jobs.record(tx, attempt, [factories.started()])
-        jobs.finish(tx, next(a for a in attempts if a.job_id == job_id), factories.results(0.6), [])
+            attempts.record(tx, attempt, [factories.started()])
+        attempts.finish(tx, next(a for a in attempts if a.job_id == job_id), factories.results(0.6), [])
     path = f"/v1/jobs/{job_id}/results"
     before = service.client.get(path)
     with service.database.write() as tx:
-        jobs.finish(tx, next(a for a in attempts if a.job_id != job_id), factories.results(0.8), [])
+        attempts.finish(tx, next(a for a in attempts if a.job_id != job_id), factories.results(0.8), [])
     after = service.client.get(path, headers={"If-None-Match": before.headers["etag"]})
     assert after.status_code == 200
     assert before.json()["pairing"]["twins"][0]["gap"] is None
@@ -257,6 +257,6 @@ def test_numbers_keep_their_precision(service: Service) -> None:
     job_id = service.submit()
     attempt = service.claim()
     with service.database.write() as tx:
-        jobs.record(tx, attempt, [factories.started(), factories.progress(1, loss=0.1 + 0.2)])
+        attempts.record(tx, attempt, [factories.started(), factories.progress(1, loss=0.1 + 0.2)])
     series = json.loads(service.client.get(f"/v1/jobs/{job_id}/metrics?series=train/loss").content)["series"]
     assert series[0]["points"][0][2] == 0.1 + 0.2

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from lab import jobs
+from lab import attempts, jobs
 from lab.settings import Settings
 from tests import factories
 from tests.api.conftest import DEADLINE_SECONDS, Service, assert_problem, eventually, serving
@@ -32,9 +32,9 @@ def ask(
     return answer
 
 
-def record(service: Service, attempt: jobs.Attempt) -> None:
+def record(service: Service, attempt: attempts.Attempt) -> None:
     with service.database.write() as tx:
-        jobs.record(tx, attempt, [factories.started(), factories.progress(10)])
+        attempts.record(tx, attempt, [factories.started(), factories.progress(10)])
 
 
 def test_answers_at_the_change(service: Service, background: ThreadPoolExecutor) -> None:

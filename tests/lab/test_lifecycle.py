@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import select, update
 
 from credit.events import Diagnosed, Evaluated, Fetching
-from lab import jobs, reads, series, tables
+from lab import attempts, checkpoints, jobs, reads, series, tables
 from lab.db import Database, now
 from lab.errors import JobNotFound, WrongState
 from lab.states import State
-from tests.factories import aligned, evaluated, progress, results, started, tiny
+from tests.factories import aligned, checkpointed, evaluated, progress, results, started, tiny
 
 
 def submit(database: Database, **fields) -> str:
@@ -18,12 +18,12 @@ def submit(database: Database, **fields) -> str:
         return jobs.submit(tx, tiny(**fields)).id
 
 
-def claim(database: Database, worker: str = "wrk_1", *, cuda: bool = False) -> jobs.Attempt | None:
+def claim(database: Database, worker: str = "wrk_1", *, cuda: bool = False) -> attempts.Attempt | None:
     with database.write() as tx:
-        return jobs.claim(tx, worker, cuda=cuda)
+        return attempts.claim(tx, worker, cuda=cuda)
 
 
-def claimed(database: Database) -> jobs.Attempt:
+def claimed(database: Database) -> attempts.Attempt:
     attempt = claim(database)
     assert attempt is not None
     return attempt
@@ -90,14 +90,14 @@ def test_from_claim_to_success(database):
     assert claim(database) is None
 
     with database.write() as tx:
-        assert jobs.record(tx, attempt, [started(), aligned(0), progress(5, 10)]) == jobs.Orders(cancel=False)
+        assert attempts.record(tx, attempt, [started(), aligned(0), progress(5, 10)]) == attempts.Orders(cancel=False)
     job = view(database, job_id)
     assert job["progress"]["step"] == 10
     assert job["progress"]["fraction"] == 0.5
     assert job["progress"]["eta_seconds"] is None
 
     with database.write() as tx:
-        jobs.record(tx, attempt, [evaluated(10, 0.6), progress(15, 20)])
+        attempts.record(tx, attempt, [evaluated(10, 0.6), progress(15, 20)])
     assert view(database, job_id)["progress"]["eta_seconds"] == 0
     with database.read() as tx:
         known = reads.results(tx, job_id)
@@ -106,9 +106,9 @@ def test_from_claim_to_success(database):
     assert known["alignment"]["layers"][0]["delta_cosine"] == {"mean": 0.5, "std": 0.1}
     assert known["pairing"]["init_sha256"] == "a" * 64
 
-    file = jobs.Artifact("model.safetensors", 3, "d" * 64, "application/octet-stream", f"{job_id}/attempt-1/model")
+    file = attempts.Artifact("model.safetensors", 3, "d" * 64, "application/octet-stream", f"{job_id}/attempt-1/model")
     with database.write() as tx:
-        jobs.finish(tx, attempt, results(0.7), [file])
+        attempts.finish(tx, attempt, results(0.7), [file])
     job = view(database, job_id)
     assert job["status"] == "succeeded"
     assert job["progress"]["fraction"] == 1
@@ -135,9 +135,9 @@ def test_a_download_is_a_line_of_the_log_and_readouts_of_layers_are_results(data
     attempt = claimed(database)
     readouts = {"hidden1": 0.5, "hidden2": 0.6}
     with database.write() as tx:
-        jobs.record(tx, attempt, [Fetching(received=2_500_000, size=11_600_000)])
+        attempts.record(tx, attempt, [Fetching(received=2_500_000, size=11_600_000)])
         tested = Evaluated(step=10, epoch=1.0, split="test", loss=1.0, accuracy=0.6, layers=readouts)
-        jobs.record(tx, attempt, [started(), tested])
+        attempts.record(tx, attempt, [started(), tested])
     assert "downloading the data set, 2.5 of 11.6 MB" in [line["message"] for line in log(database, job_id)]
     with database.read() as tx:
         assert reads.results(tx, job_id)["test"] == {"accuracy": 0.6, "loss": 1.0, "layers": readouts}
@@ -178,14 +178,14 @@ def test_cancel_while_running_is_an_order_to_the_worker(database):
     with database.write() as tx:
         assert jobs.cancel(tx, job_id).status == "cancelling"
     with database.write() as tx:
-        assert jobs.record(tx, attempt, [started()]).cancel
+        assert attempts.record(tx, attempt, [started()]).cancel
     with database.write() as tx:
-        jobs.stopped(tx, attempt)
+        attempts.stopped(tx, attempt)
     job = view(database, job_id)
     assert job["status"] == "cancelled"
     assert job["error"] is None
-    with pytest.raises(jobs.Fenced), database.write() as tx:
-        jobs.record(tx, attempt, [progress(10)])
+    with pytest.raises(attempts.Fenced), database.write() as tx:
+        attempts.record(tx, attempt, [progress(10)])
 
 
 @pytest.mark.parametrize("ending", ["finish", "fail", "lose", "preempt"])
@@ -196,10 +196,10 @@ def test_what_was_being_cancelled_ends_cancelled(database, ending):
         jobs.cancel(tx, job_id)
     with database.write() as tx:
         endings = {
-            "finish": lambda: jobs.finish(tx, attempt, results(), []),
-            "fail": lambda: jobs.fail(tx, attempt, "diverged", "the loss is NaN"),
-            "lose": lambda: jobs.lose(tx, attempt, "killed", "killed by signal 9", max_attempts=1),
-            "preempt": lambda: jobs.preempt(tx, attempt),
+            "finish": lambda: attempts.finish(tx, attempt, results(), []),
+            "fail": lambda: attempts.fail(tx, attempt, "diverged", "the loss is NaN"),
+            "lose": lambda: attempts.lose(tx, attempt, "killed", "killed by signal 9", max_attempts=1),
+            "preempt": lambda: attempts.preempt(tx, attempt),
         }
         endings[ending]()
     job = view(database, job_id)
@@ -212,7 +212,7 @@ def test_a_failure_says_why(database):
     job_id = submit(database)
     attempt = claimed(database)
     with database.write() as tx:
-        jobs.fail(tx, attempt, "internal_error", "bad \0 text \ud800 of a bug")
+        attempts.fail(tx, attempt, "internal_error", "bad \0 text \ud800 of a bug")
     job = view(database, job_id)
     assert job["status"] == "failed"
     assert job["error"]["code"] == "internal_error"
@@ -220,36 +220,225 @@ def test_a_failure_says_why(database):
     assert log(database, job_id)[-1]["level"] == "error"
 
 
-def test_a_lost_attempt_starts_anew_until_none_is_left(database):
+def steps_of(database: Database, job_id: str, name: str = "train/loss") -> list[int]:
+    with database.read() as tx:
+        return [point[0] for row in series.read(tx, job_id, [name]) for point in row["points"]]
+
+
+def test_a_lost_attempt_is_tried_again_until_none_is_left(database):
     job_id = submit(database)
     first = claimed(database)
     with database.write() as tx:
-        jobs.record(tx, first, [started(), progress(10)])
+        attempts.record(tx, first, [started(), progress(10)])
     with database.write() as tx:
-        jobs.lose(tx, first, "killed", "killed by signal 9", max_attempts=2)
+        attempts.lose(tx, first, "killed", "killed by signal 9", max_attempts=2)
     job = view(database, job_id)
-    assert (job["status"], job["error"], job["progress"]["step"]) == ("queued", None, 0)
-    with database.read() as tx:
-        assert series.read(tx, job_id) == []
-        assert tx.query(tables.Chunk).count() == 0
+    assert (job["status"], job["error"]) == ("queued", None)
     assert claim(database) is None, "it waits before it is tried again"
     forget_backoff(database, job_id)
     second = claimed(database)
     assert (second.number, second.fence) == (2, 2)
-    with pytest.raises(jobs.Fenced), database.write() as tx:
-        jobs.record(tx, first, [progress(20)])
-    with pytest.raises(jobs.Fenced), database.write() as tx:
-        jobs.finish(tx, first, results(), [])
+    with pytest.raises(attempts.Fenced), database.write() as tx:
+        attempts.record(tx, first, [progress(20)])
+    with pytest.raises(attempts.Fenced), database.write() as tx:
+        attempts.finish(tx, first, results(), [])
     with database.write() as tx:
-        jobs.lose(tx, second, "killed", "killed by signal 9", max_attempts=2)
+        attempts.record(tx, second, [started()])
+    assert view(database, job_id)["progress"]["step"] == 0
+    with database.read() as tx:
+        assert series.read(tx, job_id) == []
+        assert tx.query(tables.Chunk).count() == 0
+    with database.write() as tx:
+        attempts.lose(tx, second, "killed", "killed by signal 9", max_attempts=2)
     job = view(database, job_id)
     assert (job["status"], job["error"]["code"], job["attempt"]) == ("failed", "killed", 2)
     with database.read() as tx:
-        attempts = tx.scalars(select(tables.Attempt).order_by(tables.Attempt.number)).all()
-    assert [(row.number, row.outcome, row.ended_at is None) for row in attempts] == [
+        rows = tx.scalars(select(tables.Attempt).order_by(tables.Attempt.number)).all()
+    assert [(row.number, row.outcome, row.ended_at is None) for row in rows] == [
         (1, "killed", False),
         (2, "killed", False),
     ]
+
+
+def test_the_next_attempt_goes_on_from_the_checkpoint_and_voids_what_came_after(database):
+    job_id = submit(database)
+    first = claimed(database)
+    assert first.checkpoints == ()
+    with database.write() as tx:
+        told = [started(), aligned(0), progress(5, 10), evaluated(10, 0.5), checkpointed(10), progress(15, 20)]
+        attempts.record(tx, first, [*told, evaluated(20, 0.9)])
+        attempts.lose(tx, first, "killed", "killed by signal 9")
+    forget_backoff(database, job_id)
+    second = claimed(database)
+    assert [(stored.step, stored.location) for stored in second.checkpoints] == [(10, "somewhere/10")]
+    with database.write() as tx:
+        known = {"test": {"accuracy": 0.5, "loss": 1.0}}
+        attempts.record(tx, second, [started(step=10, known=known)])
+    assert steps_of(database, job_id) == [5, 10]
+    assert steps_of(database, job_id, "alignment/delta_cosine") == [0, 0, 0]
+    job = view(database, job_id)
+    assert job["progress"] | {"step": 10, "steps": 20, "epoch": 1.0, "fraction": 0.5} == job["progress"]
+    with database.read() as tx:
+        assert reads.results(tx, job_id)["test"]["accuracy"] == 0.5
+    with database.write() as tx:
+        attempts.record(tx, second, [progress(15, 20), evaluated(20, 0.8)])
+        attempts.finish(tx, second, results(), [])
+    assert steps_of(database, job_id) == [5, 10, 15, 20]
+    assert steps_of(database, job_id, "test/accuracy") == [10, 20]
+    with database.read() as tx:
+        assert checkpoints.of(tx, job_id) == (), "a job that has succeeded needs none"
+
+
+def test_the_last_two_checkpoints_are_kept(database):
+    job_id = submit(database)
+    attempt = claimed(database)
+    with database.write() as tx:
+        attempts.record(tx, attempt, [started(), *map(checkpointed, (5, 10, 15))])
+    with database.read() as tx:
+        assert [stored.step for stored in checkpoints.of(tx, job_id)] == [15, 10]
+    with database.write() as tx:
+        attempts.lose(tx, attempt, "killed", "why")
+    forget_backoff(database, job_id)
+    second = claimed(database)
+    with database.write() as tx:  # the checkpoint of step 15 was damaged
+        attempts.record(tx, second, [started(step=10)])
+    with database.read() as tx:
+        assert [stored.step for stored in checkpoints.of(tx, job_id)] == [10]
+
+
+def test_a_batch_whose_commit_was_not_acknowledged_is_stored_once(database):
+    job_id = submit(database)
+    attempt = claimed(database)
+    for number, batch in ((1, [started(), progress(5)]), (1, [started(), progress(5)]), (2, [progress(10)])):
+        with database.write() as tx:
+            attempts.record(tx, attempt, batch, number)
+    assert steps_of(database, job_id) == [5, 10]
+    with database.write() as tx:
+        assert attempts.concluded(tx, attempt, 3) is None
+        attempts.record(tx, attempt, [progress(15)], 3)
+        attempts.finish(tx, attempt, results(), [])
+    with database.write() as tx:
+        assert attempts.concluded(tx, attempt, 3).status == "succeeded"
+
+
+@pytest.mark.parametrize(("points", "kept"), [(1, 1), (1023, 1000), (1024, 1024), (3000, 1025), (3000, 2048), (5, 9)])
+def test_a_series_can_be_cut_anywhere_and_go_on(database, points, kept):
+    job_id = submit(database)
+    attempt = claimed(database)
+    with database.write() as tx:
+        attempts.record(tx, attempt, [started(steps=5000), progress(*range(1, points + 1))])
+    with database.write() as tx:
+        series.truncate(tx, job_id, kept)
+    rest = min(points, kept)
+    assert steps_of(database, job_id) == list(range(1, rest + 1))
+    with database.write() as tx:
+        attempts.record(tx, attempt, [progress(*range(rest + 1, rest + 1100))])
+    assert steps_of(database, job_id) == list(range(1, rest + 1100))
+
+
+def test_a_running_job_is_paused_by_its_worker_and_resumed_where_it_was(database):
+    job_id = submit(database)
+    attempt = claimed(database)
+    with database.write() as tx:
+        assert attempts.record(tx, attempt, [started(), progress(10), checkpointed(10)]) == attempts.Orders(
+            cancel=False, pause=False
+        )
+        assert jobs.pause(tx, job_id).status == "pausing"
+    with database.write() as tx:
+        assert jobs.pause(tx, job_id).status == "pausing", "asked twice is asked once"
+        assert attempts.orders(tx, attempt).pause
+        assert attempts.paused(tx, attempt).status == "paused"
+    assert claim(database) is None
+    with database.write() as tx:
+        assert jobs.resume(tx, job_id).status == "queued"
+    second = claimed(database)
+    assert second.checkpoints[0].step == 10
+    assert second.ran_seconds > 0
+
+
+def test_a_job_that_waits_is_paused_at_once(database):
+    job_id = submit(database)
+    with database.write() as tx:
+        assert jobs.pause(tx, job_id).status == "paused"
+        assert jobs.cancel(tx, job_id).status == "cancelled"
+
+
+def test_a_cancel_overtakes_a_pause(database):
+    job_id = submit(database)
+    attempt = claimed(database)
+    with database.write() as tx:
+        jobs.pause(tx, job_id)
+        jobs.cancel(tx, job_id)
+    with database.write() as tx:
+        assert attempts.paused(tx, attempt).status == "cancelled"
+
+
+def test_a_process_that_dies_while_it_is_paused_leaves_its_job_paused(database):
+    job_id = submit(database)
+    attempt = claimed(database)
+    with database.write() as tx:
+        jobs.pause(tx, job_id)
+        assert attempts.lose(tx, attempt, "killed", "why", max_attempts=1).status == "paused"
+
+
+def test_a_job_that_failed_is_tried_again_with_a_clean_slate(database):
+    job_id = submit(database)
+    attempt = claimed(database)
+    with database.write() as tx:
+        attempts.record(tx, attempt, [started(), progress(10), checkpointed(10)])
+        attempts.lose(tx, attempt, "killed", "why", max_attempts=1)
+    assert view(database, job_id)["status"] == "failed"
+    with database.write() as tx:
+        jobs.retry(tx, job_id)
+    job = view(database, job_id)
+    assert (job["status"], job["error"], job["finished_at"]) == ("queued", None, None)
+    second = claimed(database)
+    assert (second.number, second.checkpoints[0].step, second.ran_seconds) == (2, 10, 0)
+    with database.write() as tx:
+        assert attempts.lose(tx, second, "killed", "why", max_attempts=2).status == "queued"
+
+
+@pytest.mark.parametrize("command", ["resume", "retry", "pause"])
+def test_commands_are_refused_where_the_state_forbids_them(database, command):
+    job_id = submit(database)
+    with database.write() as tx:
+        attempts.finish(tx, attempts.claim(tx, "wrk_1", cuda=False), results(), [])
+    with pytest.raises(WrongState) as refusal, database.write() as tx:
+        getattr(jobs, command)(tx, job_id)
+    assert refusal.value.extra["job_status"] == "succeeded"
+    with pytest.raises(JobNotFound), database.write() as tx:
+        getattr(jobs, command)(tx, "job_missing")
+
+
+def test_what_is_nobodys_fault_is_waited_for_and_no_failure(database):
+    job_id = submit(database)
+    for number in (1, 2, 3, 4):
+        attempt = claimed(database)
+        assert attempt.number == number
+        with database.write() as tx:
+            attempts.defer(tx, attempt, "storage_unavailable", "no space left on device")
+        job = view(database, job_id)
+        assert job["status"] == "queued"
+        assert "no space left" in job["status_reason"]
+        assert claim(database) is None
+        forget_backoff(database, job_id)
+
+
+def test_a_refused_write_is_counted_on_the_attempt_that_came_late(database):
+    job_id = submit(database)
+    first = claimed(database)
+    with database.write() as tx:
+        attempts.lose(tx, first, "lost_worker", "why")
+    forget_backoff(database, job_id)
+    claimed(database)
+    with pytest.raises(attempts.Fenced), database.write() as tx:
+        attempts.record(tx, first, [progress(20)])
+    with database.write() as tx:
+        attempts.refused(tx, first)
+    with database.read() as tx:
+        rows = tx.scalars(select(tables.Attempt).order_by(tables.Attempt.number)).all()
+    assert [row.refused_writes for row in rows] == [1, 0]
+    assert log(database, job_id)[-1]["data"] == {"attempt": 1}
 
 
 def test_a_preempted_attempt_is_no_failure(database):
@@ -258,7 +447,7 @@ def test_a_preempted_attempt_is_no_failure(database):
         attempt = claimed(database)
         assert attempt.number == number
         with database.write() as tx:
-            jobs.preempt(tx, attempt)
+            attempts.preempt(tx, attempt)
     assert view(database, job_id)["status"] == "queued"
 
 
@@ -269,9 +458,9 @@ def test_expired_leases_are_found_and_renewed_ones_are_not(database):
     let_lease_expire(database, late.job_id)
     let_lease_expire(database, punctual.job_id)
     with database.write() as tx:
-        jobs.record(tx, punctual, [])
+        attempts.record(tx, punctual, [])
     with database.write() as tx:
-        assert [attempt.job_id for attempt in jobs.expired(tx)] == [late.job_id]
+        assert [attempt.job_id for attempt in attempts.expired(tx)] == [late.job_id]
 
 
 def test_heartbeats_leave_the_version_alone_and_events_raise_it(database):
@@ -285,10 +474,10 @@ def test_heartbeats_leave_the_version_alone_and_events_raise_it(database):
     before = version()
     assert list(before) == [job_id]
     with database.write() as tx:
-        jobs.record(tx, attempt, [])
+        attempts.record(tx, attempt, [])
     assert version() == before
     with database.write() as tx:
-        jobs.record(tx, attempt, [started()])
+        attempts.record(tx, attempt, [started()])
     (number, changes, status), (old_number, old_changes, _) = version()[job_id], before[job_id]
     assert (number, changes, status) == (old_number + 1, old_changes, State.RUNNING)
 
@@ -298,7 +487,7 @@ def test_diagnoses_are_results_and_lines_of_the_log(database):
     attempt = claimed(database)
     found = Diagnosed(code="dead_layer", layer="hidden1", step=3, evidence="all zero", advice="lower lr")
     with database.write() as tx:
-        jobs.record(tx, attempt, [started(), found])
+        attempts.record(tx, attempt, [started(), found])
     with database.read() as tx:
         assert reads.results(tx, job_id)["diagnoses"] == [
             {"code": "dead_layer", "layer": "hidden1", "evidence": "all zero", "advice": "lower lr"}
@@ -309,7 +498,7 @@ def test_diagnoses_are_results_and_lines_of_the_log(database):
 def finish_next(database: Database, **values) -> None:
     attempt = claimed(database)
     with database.write() as tx:
-        jobs.finish(tx, attempt, results(**values), [])
+        attempts.finish(tx, attempt, results(**values), [])
 
 
 def test_controls_become_twins_and_the_results_compare(database):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab import jobs, reads
+from lab import attempts, jobs, reads
 from lab.errors import BadCursor, CursorMismatch
 from lab.reads import Filters
 from tests.factories import tiny
@@ -104,8 +104,8 @@ def test_the_log_is_read_in_pages(database):
     with database.write() as tx:
         job_id = jobs.submit(tx, tiny()).id
         for _ in range(4):
-            attempt = jobs.claim(tx, "wrk_1", cuda=False)
-            jobs.preempt(tx, attempt)
+            attempt = attempts.claim(tx, "wrk_1", cuda=False)
+            attempts.preempt(tx, attempt)
     after, seqs = 0, []
     while after is not None:
         with database.read() as tx:

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from lab import jobs, reads, tables
+from lab import attempts, jobs, reads, tables
 from lab.db import now
 from lab.errors import WrongState
 from lab.states import EDGES, HELD, TERMINAL, Event
-from tests.factories import progress, results, started, tiny
+from tests.factories import checkpointed, progress, results, started, tiny
 
 QUICK = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "deadline": None}
 
@@ -27,7 +27,7 @@ def test_two_claimers_have_one_winner_each_time(database):
         won = []
         while True:
             with database.write() as tx:
-                attempt = jobs.claim(tx, worker, cuda=False)
+                attempt = attempts.claim(tx, worker, cuda=False)
             if attempt is None:
                 return won
             won.append(attempt.job_id)
@@ -41,7 +41,7 @@ def test_a_cancel_and_an_end_at_once_leave_one_end(database):
     for _ in range(10):
         with database.write() as tx:
             job_id = jobs.submit(tx, tiny()).id
-            attempt = jobs.claim(tx, "wrk_1", cuda=False)
+            attempt = attempts.claim(tx, "wrk_1", cuda=False)
 
         def cancel(job_id=job_id):
             try:
@@ -52,7 +52,7 @@ def test_a_cancel_and_an_end_at_once_leave_one_end(database):
 
         def finish(attempt=attempt):
             with database.write() as tx:
-                return jobs.finish(tx, attempt, results(), []).status
+                return attempts.finish(tx, attempt, results(), []).status
 
         with ThreadPoolExecutor(2) as pool:
             cancelled, finished = pool.submit(cancel), pool.submit(finish)
@@ -72,35 +72,53 @@ class Life:
         with database.write() as tx:  # examples share the database: the claims must find this job
             tx.execute(update(tables.Job).where(tables.Job.status == "queued").values(priority=-1))
             self.id = jobs.submit(tx, tiny(priority=100)).id
-        self.attempt = jobs.Attempt(self.id, 1, 99, {}, 10)
+        self.attempt = attempts.Attempt(self.id, 1, 99, {}, 10)
         self.first = None
 
     def claim(self, tx):
-        won = jobs.claim(tx, "wrk_1", cuda=False)
+        won = attempts.claim(tx, "wrk_1", cuda=False)
         if won and won.job_id == self.id:
             self.attempt, self.first = won, self.first or won
 
     def record(self, tx):
-        jobs.record(tx, self.attempt, [started(), progress(10)])
+        attempts.record(tx, self.attempt, [started(), progress(10)])
 
     def record_late(self, tx):
         if self.first:
-            jobs.record(tx, self.first, [])
+            attempts.record(tx, self.first, [])
 
     def finish(self, tx):
-        jobs.finish(tx, self.attempt, results(), [])
+        attempts.finish(tx, self.attempt, results(), [])
 
     def fail(self, tx):
-        jobs.fail(tx, self.attempt, "diverged", "why")
+        attempts.fail(tx, self.attempt, "diverged", "why")
 
     def lose(self, tx):
-        jobs.lose(tx, self.attempt, "killed", "why", max_attempts=3)
+        attempts.lose(tx, self.attempt, "killed", "why", max_attempts=3)
 
     def preempt(self, tx):
-        jobs.preempt(tx, self.attempt)
+        attempts.preempt(tx, self.attempt)
+
+    def defer(self, tx):
+        attempts.defer(tx, self.attempt, "storage_unavailable", "why")
+
+    def checkpoint(self, tx):
+        attempts.record(tx, self.attempt, [started(), progress(10), checkpointed(10)])
+
+    def paused(self, tx):
+        attempts.paused(tx, self.attempt)
+
+    def pause(self, tx):
+        jobs.pause(tx, self.id)
+
+    def resume(self, tx):
+        jobs.resume(tx, self.id)
+
+    def retry(self, tx):
+        jobs.retry(tx, self.id)
 
     def stopped(self, tx):
-        jobs.stopped(tx, self.attempt)
+        attempts.stopped(tx, self.attempt)
 
     def cancel(self, tx):
         jobs.cancel(tx, self.id)
@@ -124,7 +142,7 @@ def test_any_order_of_events_follows_the_table(database, sequence):
     life = Life(database)
     for step in sequence:
         before, _ = life.look()
-        with contextlib.suppress(jobs.Fenced, WrongState), database.write() as tx:
+        with contextlib.suppress(attempts.Fenced, WrongState), database.write() as tx:
             getattr(life, step)(tx)
         after, log = life.look()
         moved = after.status != before.status

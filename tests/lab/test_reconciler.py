@@ -1,15 +1,17 @@
 """What nobody else will put right, the one on duty does."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
 from sqlalchemy import update
 
-from lab import jobs, reads, tables
+from lab import attempts, checkpoints, jobs, reads, tables
 from lab.db import now
-from lab.reconciler import Reconciler
-from tests.factories import tiny
+from lab.files import Store, location_of
+from lab.reconciler import Calm, Reconciler
+from tests.factories import checkpointed, started, tiny
 
 
 @pytest.fixture
@@ -49,11 +51,11 @@ def status(database, job_id):
 
 def claim(database):
     with database.write() as tx:
-        return jobs.claim(tx, "wrk_1", cuda=False, lease_seconds=10)
+        return attempts.claim(tx, "wrk_1", cuda=False, lease_seconds=10)
 
 
-def test_it_rings_again_for_a_job_that_nobody_claimed(database, job_id, bells):
-    reconciler = Reconciler(database)
+def test_it_rings_again_for_a_job_that_nobody_claimed(database, job_id, bells, settings):
+    reconciler = Reconciler(database, settings)
     assert reconciler.tick()
     assert bells() == 0
     shift(database, job_id, rung_at=-11)
@@ -63,23 +65,30 @@ def test_it_rings_again_for_a_job_that_nobody_claimed(database, job_id, bells):
     assert bells() == 0
 
 
-def test_a_job_that_waits_before_its_next_attempt_is_left_alone(database, job_id, bells):
+def test_a_job_that_waits_before_its_next_attempt_is_left_alone(database, job_id, bells, settings):
     attempt = claim(database)
     with database.write() as tx:
-        jobs.lose(tx, attempt, "killed", "killed by signal 9")
+        attempts.lose(tx, attempt, "killed", "killed by signal 9")
     bells()
-    Reconciler(database).tick()
+    Reconciler(database, settings).tick()
     assert bells() == 0
     shift(database, job_id, not_before=-1)
-    later = Reconciler(database)
+    later = Reconciler(database, settings)
     with database.write() as tx:
         tx.execute(update(tables.Lease).values(holder=later.holder))
     later.tick()
     assert bells() == 1
 
 
-def test_an_expired_lease_is_a_lost_worker(database, job_id):
-    reconciler = Reconciler(database, max_attempts=2)
+def impatient(database, settings):
+    """A reconciler that nothing has disturbed for ever: it believes every lease."""
+    reconciler = Reconciler(database, settings)
+    reconciler.calm.since = float("-inf")
+    return reconciler
+
+
+def test_an_expired_lease_is_a_lost_worker(database, job_id, settings):
+    reconciler = impatient(database, settings)
     claim(database)
     reconciler.tick()
     assert status(database, job_id) == "running"
@@ -95,17 +104,78 @@ def test_an_expired_lease_is_a_lost_worker(database, job_id):
     assert (job["status"], job["error"]["code"]) == ("failed", "lost_worker")
 
 
-def test_a_cancelled_job_whose_worker_is_gone_ends(database, job_id):
+def test_a_cancelled_job_whose_worker_is_gone_ends(database, job_id, settings):
     claim(database)
     with database.write() as tx:
         jobs.cancel(tx, job_id)
     shift(database, job_id, lease_expires_at=-1)
-    Reconciler(database).tick()
+    impatient(database, settings).tick()
     assert status(database, job_id) == "cancelled"
 
 
-def test_one_has_the_duty_until_its_lease_is_over(database, job_id):
-    first, second = Reconciler(database), Reconciler(database)
+def test_leases_get_time_after_the_database_was_away_or_a_clock_was_set(database, job_id, settings):
+    claim(database)
+    shift(database, job_id, lease_expires_at=-1)
+    Reconciler(database, settings).tick()
+    assert status(database, job_id) == "running", "its worker may be alive: it has half a lease to say so"
+    with database.write() as tx:
+        tx.execute(update(tables.Lease).values(until=now(tx)))
+    impatient(database, settings).tick()
+    assert status(database, job_id) == "queued"
+
+
+def test_calm_is_time_without_a_jump_of_the_clock():
+    moment, calm = datetime(2026, 1, 1, tzinfo=UTC), Calm()
+    assert calm.lasts(moment, 0)
+    assert not calm.lasts(moment, 1000)
+    since = calm.since
+    calm.lasts(moment + timedelta(seconds=1), 1000)
+    assert calm.since == since
+    calm.lasts(moment + timedelta(hours=1), 1000)
+    assert calm.since > since, "an hour in no time: somebody has set the clock"
+    since = calm.since
+    calm.lasts(moment, 1000)
+    assert calm.since > since, "and back"
+
+
+def test_a_clock_that_was_set_back_makes_no_lease_longer(database, job_id, settings):
+    claim(database)
+    shift(database, job_id, lease_expires_at=3600)
+    Reconciler(database, settings).tick()
+    with database.read() as tx:
+        left = jobs.get(tx, job_id).lease_expires_at - now(tx)
+    assert left <= timedelta(seconds=settings.lease_seconds)
+
+
+def test_a_job_is_rung_for_although_the_clock_was_set_back(database, job_id, bells, settings):
+    shift(database, job_id, rung_at=3600, not_before=-1)
+    Reconciler(database, settings).tick()
+    assert bells() == 1
+
+
+def test_checkpoints_of_jobs_that_ended_long_ago_are_removed_with_their_files(database, job_id, settings):
+    attempt = claim(database)
+    location = location_of(job_id, attempt.fence, "checkpoint-1")
+    store = Store(settings.artifacts_dir)
+    store.path(location).parent.mkdir(parents=True)
+    store.path(location).write_bytes(b"state")
+    with database.write() as tx:
+        attempts.record(tx, attempt, [started(), replace(checkpointed(10), file=location)])
+        attempts.fail(tx, attempt, "diverged", "why")
+    days = settings.checkpoint_days
+    shift(database, job_id, finished_at=-(days * 86_400 - 60))
+    reconciler = Reconciler(database, settings)
+    reconciler.tick()
+    assert store.path(location).exists()
+    shift(database, job_id, finished_at=-(days * 86_400 + 60))
+    reconciler.tick()
+    assert not store.path(location).parent.exists()
+    with database.read() as tx:
+        assert checkpoints.of(tx, job_id) == ()
+
+
+def test_one_has_the_duty_until_its_lease_is_over(database, job_id, settings):
+    first, second = Reconciler(database, settings), Reconciler(database, settings)
     assert first.tick()
     assert not second.tick()
     assert first.tick()
@@ -115,10 +185,10 @@ def test_one_has_the_duty_until_its_lease_is_over(database, job_id):
     assert not first.tick()
 
 
-def test_the_thread_ends_when_told(database):
-    reconciler = Reconciler(database)
+def test_the_thread_ends_when_told(database, settings):
+    reconciler = Reconciler(database, settings)
     reconciler.start()
     assert reconciler._thread.is_alive()
     reconciler.stop()
     assert not reconciler._thread.is_alive()
-    Reconciler(database).stop()
+    Reconciler(database, settings).stop()
