@@ -16,7 +16,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
 from credit import events, spec
-from lab import bell, progress, series, specs, tables
+from lab import bell, progress, projects, series, specs, tables
 from lab.db import now
 from lab.errors import JobNotFound, WrongState
 from lab.ids import new_id
@@ -119,13 +119,20 @@ def delete(tx: Session, job_id: str) -> None:
 # ---- the worker's side -----------------------------------------------------------------------------------------------
 
 
-def claim(tx: Session, worker: str, *, cuda: bool, lease_seconds: float = 60) -> Attempt | None:
-    """Take the queued job that is due next, or None: highest priority first, then the oldest."""
+def claim(
+    tx: Session, worker: str, *, cuda: bool, lease_seconds: float = 60, running_jobs: int | None = None
+) -> Attempt | None:
+    """Take the queued job that is due next, or None: highest priority first, then the oldest.
+
+    Jobs of a project that has as many running as it may, by its own quota or else by ``running_jobs``, are passed over.
+    """
+    projects.hold_limits(tx, running_jobs)
     moment = now(tx)
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     best = (
         select(tables.Job.id)
         .where(tables.Job.status == State.QUEUED, due, tables.Job.queue.in_(tables.QUEUES if cuda else ["default"]))
+        .where(projects.has_room(running_jobs))
         .order_by(tables.Job.priority.desc(), tables.Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -241,6 +248,7 @@ def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
     queue = "cuda" if run.training.device.startswith("cuda") else "default"
     job = tables.Job(
         id=new_id("job"),
+        project_id=projects.project_of(tx),
         name=run.name,
         status=State.QUEUED,
         status_reason="waiting for a worker",
@@ -339,8 +347,9 @@ def _close(tx: Session, attempt: Attempt, outcome: str) -> None:
 def _log(tx: Session, job: tables.Job, moment: datetime, note: progress.Note) -> None:
     """Write the next event of a job; the caller holds the lock of its row."""
     job.last_seq += 1
-    seq, attempt = job.last_seq, job.attempt
-    tx.add(tables.Event(job_id=job.id, seq=seq, at=moment, attempt=attempt, **vars(note)))
+    caller = projects.caller_of(tx)
+    given_by = {"key_id": caller.key_id if caller else None}
+    tx.add(tables.Event(job_id=job.id, seq=job.last_seq, at=moment, attempt=job.attempt, **given_by, **vars(note)))
 
 
 def clean(text: str) -> str:

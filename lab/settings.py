@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     threads: int = Field(default_factory=default_threads, ge=1, le=256)
     lease_seconds: float = Field(60, ge=1)
     max_attempts: int = Field(2, ge=1)
+    quota_queued_jobs: int = Field(1000, ge=1)
+    quota_running_jobs: int | None = Field(None, ge=1)
+    quota_stored_bytes: int | None = Field(None, ge=1)
+    quota_requests_per_minute: int = Field(6000, ge=1)
     given_secret_key: str | None = Field(
         None, min_length=16, validation_alias=AliasChoices("CREDITLAB_SECRET_KEY", "secret_key")
     )

@@ -8,14 +8,17 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import COMMAND, STRICT, Body, Db, Moment, Names, PageOf, SettingsOf, Wait, WatcherOf, seconds
+from api.deps import COMMAND, STRICT, Body, Db, Names, PageOf, SettingsOf, Wait, WatcherOf, seconds
 from api.etags import Position, is_known, known_changes, not_modified, position_of, stamp, tag_of
+from api.gate import also_left
+from api.idempotent import OnceOf
 from api.openapi import SPEC_BODY, problems
 from api.problems import InvalidParameter, shorten
 from api.schemas import Estimate, Job, JobPage
 from api.stream import is_news
+from api.times import Moment
 from credit import estimate, spec
-from lab import bell, jobs, reads, specs
+from lab import bell, jobs, projects, reads, specs
 from lab.db import Database
 from lab.errors import BrokerUnavailable
 from lab.reads import Filters
@@ -30,14 +33,15 @@ router = APIRouter(tags=["jobs"], dependencies=STRICT)
     "/v1/jobs",
     status_code=202,
     response_model=Job,
-    responses={200: {"model": Estimate, "description": "Of a dry run"}},
+    responses={200: {"model": Estimate, "description": "Of a dry run"}, **problems(409)},
     openapi_extra=SPEC_BODY,
 )
 def create(
     body: Body,
     db: Db,
     settings: SettingsOf,
-    response: Response,
+    once: OnceOf,
+    request: Request,
     dry_run: Annotated[bool, Query(description="Check and estimate; store nothing")] = False,  # noqa: FBT002
 ) -> Any:
     """Submit a job. Only `method`, `model` and `dataset` are required, and each may be given as its bare name."""
@@ -47,10 +51,11 @@ def create(
     if not bell.alive():
         raise BrokerUnavailable
     with db.write() as tx:
+        once.begin(tx)
+        also_left(request, "queued-jobs", projects.admit_jobs(tx, 1 + len(run.controls)))
         job_id = jobs.submit(tx, run).id
-        view = reads.job_view(tx, job_id)
-    response.headers.update({"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)})
-    return view
+        headers = {"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)}
+        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)), headers)
 
 
 def estimated(run: spec.Run) -> Estimate:
@@ -142,11 +147,12 @@ def read(db: Database, job_id: str, request: Request, response: Response) -> Any
 @router.post(
     "/v1/jobs/{job_id}/cancel", status_code=202, response_model=Job, responses=problems(404, 409), dependencies=COMMAND
 )
-def cancel(job_id: str, db: Db) -> Any:
+def cancel(job_id: str, db: Db, once: OnceOf) -> Any:
     """Cancel a job: a queued one at once, a running one within two seconds."""
     with db.write() as tx:
+        once.begin(tx)
         jobs.cancel(tx, job_id)
-        return reads.job_view(tx, job_id)
+        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_model=None, responses=problems(404, 409))
