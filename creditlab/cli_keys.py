@@ -80,8 +80,20 @@ def list_keys(
     if as_json:
         print_json({"object": "list", "data": rows, "has_more": False, "next": None})
         return
-    columns = ("id", "project", "name", "last4", "expires_at", "revoked_at", "last_used_at")
-    print_table(*columns, "scopes", rows=[(*(row[c] or "" for c in columns), " ".join(row["scopes"])) for row in rows])
+    moments = ("expires_at", "revoked_at", "last_used_at")
+    columns = ("id", "project", "scope", "name", "last4", *(column.removesuffix("_at") for column in moments))
+    lines = [
+        (
+            row["id"],
+            row["project"],
+            row["scopes"][-1],
+            row["name"],
+            row["last4"],
+            *((row[m] or "")[:10] for m in moments),
+        )
+        for row in rows
+    ]
+    print_table(*columns, rows=lines)
 
 
 @keys.command()
