@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,13 +18,14 @@ from sqlalchemy import func, select
 from api.__main__ import Server
 from api.app import create_app
 from creditlab.broker import EmbeddedBroker
-from lab import bell, jobs, tables
+from lab import bell, jobs, keys, projects, tables
 from lab.db import Database
 from lab.settings import Settings
 from tests import factories
 from tests.conftest import fresh_database
 
 DEADLINE_SECONDS = 20
+_numbers = count()
 
 
 @dataclass
@@ -54,11 +56,30 @@ class Service:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def claim(self) -> jobs.Attempt:
+    def key(self, project: str, scope: str = "write", **fields: Any) -> str:
+        """A new key of a project, which is made if there is none, with these quotas or the key's expiry."""
         with self.database.write() as tx:
-            attempt = jobs.claim(tx, "wrk_test", cuda=False)
-        assert attempt is not None
-        return attempt
+            owner = projects.ensure(tx, project)
+            expires_at = fields.pop("expires_at", None)
+            for quota, value in fields.items():
+                setattr(owner, quota, value)
+            return keys.create(tx, "of a test", scope, expires_at, project)[1]
+
+    @contextmanager
+    def holding(self, key: str) -> Iterator[httpx.Client]:
+        """A client with this key."""
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=self.client.base_url, headers=headers, timeout=DEADLINE_SECONDS) as client:
+            yield client
+
+    def claim(self, job_id: str | None = None) -> jobs.Attempt:
+        """The attempt that is due next; with an id, the first one for that job."""
+        while True:
+            with self.database.write() as tx:
+                attempt = jobs.claim(tx, "wrk_test", cuda=False)
+            assert attempt is not None
+            if job_id in {None, attempt.job_id}:
+                return attempt
 
 
 @contextmanager
@@ -113,6 +134,24 @@ def service(shared: Service) -> Service:
             if table.name != "projects":
                 tx.execute(table.delete())
     return shared
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def guarded(
+    request: pytest.FixtureRequest, broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """The API with keys required, once for each kind of database; every test has projects of its own."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with fresh_database(request.param, request, folder) as url:
+        settings = Settings(data_dir=folder, database_url=url, broker_url=broker.url, threads=1, auth="required")
+        with serving(settings) as running:
+            yield running
+
+
+@pytest.fixture
+def project() -> str:
+    """The name of a project that no other test uses."""
+    return f"project{next(_numbers)}"
 
 
 @pytest.fixture
