@@ -39,14 +39,19 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["path"] == GATED or scope["path"].startswith(f"{GATED}/")):
             database, given = scope["app"].state.database, Headers(scope=scope).getlist("authorization")
-            caller = await run_in_threadpool(self.caller, database, given)
-            keys.require(caller, scope_for(scope["method"], scope["path"]))
-            standing = await run_in_threadpool(self.limiter.count, caller)
+            needed = scope_for(scope["method"], scope["path"])
+            caller, standing = await run_in_threadpool(self.admit, database, given, needed)
             scope["state"]["caller"] = caller
             scope["state"]["stamps"].update(standing_headers(caller, standing))
             if standing is not None and not standing.allowed:
                 raise RateLimited(caller.quotas.requests_per_minute, standing.seconds)
         await self.app(scope, receive, send)
+
+    def admit(self, database: Database, given: list[str], needed: str) -> tuple[Caller, Standing | None]:
+        """Who asks, and where it is in its minute. Raises MissingKey, InvalidKey, MissingScope."""
+        caller = self.caller(database, given)
+        keys.require(caller, needed)
+        return caller, self.limiter.count(caller)
 
     def caller(self, database: Database, given: list[str]) -> Caller:
         """Who asks.

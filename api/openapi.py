@@ -37,6 +37,8 @@ DESCRIBED = {
     "X-RateLimit-Reset": ("integer", "Seconds until the next minute"),
     "Retry-After": ("integer", "Seconds"),
     "WWW-Authenticate": ("string", "Bearer"),
+    "ETag": ("string", "Of this version; for `If-None-Match` and `If-Match`"),
+    "Location": ("string", "Address of what was made"),
     "X-Request-ID": ("string", "The one that was sent, else a new one; the log has it"),
     "Idempotent-Replayed": ("string", "`true` where the answer was given before"),
 }
@@ -109,6 +111,10 @@ def document_headers(operation: dict[str, Any]) -> None:
     takes_key = any(one["name"] == HEADER for one in operation.get("parameters", ()))
     for status, response in operation["responses"].items():
         reference(response, "X-Request-ID")
+        if status == "200" and {"304", "412"} & set(operation["responses"]):
+            reference(response, "ETag")
+        if status == "201":
+            reference(response, "ETag", "Location")
         if status in RETRIED:
             reference(response, "Retry-After")
         if status == str(HTTPStatus.UNAUTHORIZED):

@@ -33,7 +33,11 @@ router = APIRouter(tags=["jobs"], dependencies=STRICT)
     "/v1/jobs",
     status_code=202,
     response_model=Job,
-    responses={200: {"model": Estimate, "description": "Of a dry run"}, **problems(409)},
+    responses={
+        200: {"model": Estimate, "description": "Of a dry run"},
+        202: {"headers": {"Location": {"$ref": "#/components/headers/Location"}}},
+        **problems(409),
+    },
     openapi_extra=SPEC_BODY,
 )
 def create(

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from api.bodies import described, read
 from api.deps import STRICT, Body, Db, PageOf, SettingsOf
@@ -49,13 +49,20 @@ def show(key_id: str, db: Db, response: Response) -> Any:
 @router.patch(
     "/v1/keys/{key_id}", response_model=Key, responses=problems(404, 412, 428), openapi_extra=described(KeyChange)
 )
-def change(key_id: str, body: Body, request: Request, response: Response, db: Db) -> Any:
+def change(
+    key_id: str,
+    body: Body,
+    request: Request,
+    response: Response,
+    db: Db,
+    if_match: Annotated[str | None, Header(description="The ETag of the key as it was read; required")] = None,
+) -> Any:
     """Change name, scopes or expiry of a key; what is not named stays. `If-Match` has to hold its ETag."""
     wanted = read(KeyChange, body)
     changes = wanted.model_dump(include=wanted.model_fields_set)
     if "scopes" in changes:
         changes["scope"] = widest(changes.pop("scopes"))
-    if "if-match" not in request.headers:
+    if if_match is None:
         raise PreconditionRequired
     with db.write() as tx:
         refuse_past(tx, changes.get("expires_at"))
