@@ -41,7 +41,7 @@ class Gate:
             database, given = scope["app"].state.database, Headers(scope=scope).getlist("authorization")
             needed = scope_for(scope["method"], scope["path"])
             caller, standing = await run_in_threadpool(self.admit, database, given, needed)
-            scope["state"]["caller"] = caller
+            scope["state"].update(caller=caller, key_id=caller.key_id)
             scope["state"]["stamps"].update(standing_headers(caller, standing))
             if standing is not None and not standing.allowed:
                 raise RateLimited(caller.quotas.requests_per_minute, standing.seconds)

@@ -248,7 +248,6 @@ def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
     queue = "cuda" if run.training.device.startswith("cuda") else "default"
     job = tables.Job(
         id=new_id("job"),
-        project_id=projects.project_of(tx),
         name=run.name,
         status=State.QUEUED,
         status_reason="waiting for a worker",

@@ -120,7 +120,7 @@ def create(
     secret = make_secret()
     key = tables.Key(
         id=new_id("key"),
-        project_id=project or projects.project_of(tx),
+        project_id=project,
         name=name,
         scope=scope,
         sha256=hash_of(secret),

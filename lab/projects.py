@@ -1,8 +1,8 @@
 """Projects: whom a transaction is for, what it sees, and how much a project may have.
 
 ``Caller.of(database)`` is the database as a caller sees it: in its transactions every SELECT, UPDATE and DELETE of a
-table with ``tables.OfProject`` is confined to the caller's project, whoever wrote the query. A worker and the
-reconciler have no caller and see everything.
+table with ``tables.OfProject`` is confined to the caller's project, whoever wrote the query, and inserted rows are the
+project's. A worker and the reconciler have no caller and see everything.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self, cast
 
 from sqlalchemy import ColumnElement, event, func, select, true
-from sqlalchemy.orm import ORMExecuteState, Session, aliased, with_loader_criteria
+from sqlalchemy.orm import ORMExecuteState, Session, aliased, object_session, with_loader_criteria
 
 from lab import tables
 from lab.db import Database, Tx, now
@@ -60,6 +60,12 @@ def _confine(state: ORMExecuteState) -> None:
         project_id = caller.project_id
         own = with_loader_criteria(tables.OfProject, lambda cls: cls.project_id == project_id, include_aliases=True)
         state.statement = state.statement.options(own)
+
+
+@event.listens_for(tables.OfProject, "before_insert", propagate=True)
+def _own(_mapper: object, _connection: object, row: tables.OfProject) -> None:
+    if not row.project_id:
+        row.project_id = project_of(cast("Session", object_session(row)))
 
 
 def caller_of(tx: Session) -> Caller | None:
