@@ -24,7 +24,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from lab.states import HELD, TERMINAL, State
 
 QUEUES = ("default", "cuda")
-DEFAULT_PROJECT = "default"
 SCOPES = ("read", "write", "admin")
 """What a key may do; each one holds those before it."""
 
