@@ -9,7 +9,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from api.app import create_app
-from api.middleware import is_loopback
+from api.middleware import refuse_open
 from api.stream import Watcher
 from lab import logs
 from lab.settings import Settings
@@ -43,10 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     chosen = parser.parse_args(arguments)
-    if not is_loopback(chosen.host):
-        return refuse(f"--host {chosen.host}: without keys (CREDITLAB_AUTH=off) only loopback addresses are served")
     try:
-        app = create_app(Settings.load())
+        settings = Settings.load()
+        refuse_open(chosen.host, settings)
+        app = create_app(settings)
     except (ValidationError, ValueError) as error:
         return refuse(str(error))
     config = uvicorn.Config(

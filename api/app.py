@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from api import openapi
+from api.gate import Gate
+from api.idempotent import Replay, replayed
 from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
 from api.problems import refused_by_router, refused_by_validation
-from api.routes import catalog, jobs, ops, series
+from api.routes import catalog, jobs, keys, ops, series
 from api.stream import Watcher
 from lab import bell
 from lab.db import Database
@@ -30,13 +32,10 @@ DESCRIPTION = (
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API as an ASGI application; its database has to be migrated already.
-
-    Raises:
-        ValueError: keys are required, which this version does not have.
-    """
-    if settings.auth != "off":
-        raise ValueError("CREDITLAB_AUTH=required: this version has no keys yet; it serves loopback addresses alone")
+    """The API as an ASGI application; its database has to be migrated already."""
+    layers = [Middleware(Envelope), Middleware(Head), Middleware(Gate, settings=settings), Middleware(JsonBodies)]
+    if settings.auth == "off":
+        layers.insert(2, Middleware(LoopbackOnly))
     app = FastAPI(
         title="CreditLab",
         version=version("creditlab"),
@@ -45,16 +44,17 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Envelope), Middleware(Head), Middleware(LoopbackOnly), Middleware(JsonBodies)],
+        middleware=layers,
         exception_handlers={
             HTTPException: refused_by_router,
+            Replay: replayed,
             RequestValidationError: refused_by_validation,
         },
     )
     app.state.settings = settings
     app.state.database = Database(settings.database_url, pool_size=POOL_SIZE)
     app.state.watcher = Watcher(app.state.database)
-    for routes in (jobs, series, catalog, ops):
+    for routes in (jobs, series, catalog, keys, ops):
         app.include_router(routes.router)
     app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]
     return app

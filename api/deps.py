@@ -7,16 +7,17 @@ with every thread waiting for a connection, none would be left to give one back.
 
 import math
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Header, Query, Request
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
+from pydantic import StringConstraints
 
+from api.idempotent import replay
 from api.problems import InvalidBody, InvalidParameter, NotFound, shorten
 from api.stream import Watcher
-from lab import strict_json
+from lab import idempotency, strict_json
 from lab.db import Database
+from lab.projects import Caller
 from lab.settings import Settings
 
 MAX_WAIT_SECONDS = 60
@@ -30,9 +31,20 @@ async def settings_of(request: Request) -> Settings:
     return settings
 
 
-async def database_of(request: Request) -> Database:
+async def whole_database_of(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
+
+
+async def caller_of(request: Request) -> Caller:
+    """Who asks; only the addresses behind the gate have a caller."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def database_of(request: Request) -> Database:
+    """The database as the caller sees it: its own project."""
+    return (await caller_of(request)).of(request.app.state.database)
 
 
 async def watcher_of(request: Request) -> Watcher:
@@ -65,7 +77,7 @@ async def no_body(body: Annotated[Any, Depends(parsed_body)]) -> None:
 
 async def strict_query(request: Request) -> None:
     """Refuse parameters that the documentation does not name: a misspelt filter must not return everything."""
-    declared = documented_parameters(request)
+    declared = documented_parameters(request, "query")
     counts: dict[str, int] = {}
     faults = []
     for name, value in request.query_params.multi_items():
@@ -81,11 +93,17 @@ async def strict_query(request: Request) -> None:
         raise InvalidParameter(faults)
 
 
-def documented_parameters(request: Request) -> dict[str, bool]:
-    """Query parameters of the requested operation in the OpenAPI document; True where one may be repeated."""
+async def repeated_command(request: Request, body: Annotated[Any, Depends(parsed_body)]) -> None:
+    """Commands that take an Idempotency-Key, by their documentation, are answered again where they were before."""
+    if idempotency.HEADER in documented_parameters(request, "header"):
+        await replay(request, {} if body is NO_BODY else body, await database_of(request))
+
+
+def documented_parameters(request: Request, place: str) -> dict[str, bool]:
+    """Parameters of the requested operation in the OpenAPI document; True where one may be repeated."""
     operations = request.app.openapi()["paths"].get(request.scope["route"].path_format, {})
     parameters = operations.get(request.method.lower(), {}).get("parameters", [])
-    return {p["name"]: p["schema"].get("type") == "array" for p in parameters if p["in"] == "query"}
+    return {p["name"]: p["schema"].get("type") == "array" for p in parameters if p["in"] == place}
 
 
 class Page(NamedTuple):
@@ -98,20 +116,6 @@ async def page_of(
     after: Annotated[str | None, Query(max_length=1000, description="The value of `next` in the page before")] = None,
 ) -> Page:
     return Page(limit, after)
-
-
-def rfc3339(text: object) -> object:
-    """The text, if it looks like RFC 3339: the validator behind it would take a number of seconds, too."""
-    if not isinstance(text, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", text, re.ASCII):
-        raise ValueError("should be a time as in RFC 3339, such as 2026-01-31T09:30:00Z")
-    return text
-
-
-def in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is beyond the calendar in UTC") from None
 
 
 async def wait_of(
@@ -134,13 +138,16 @@ def seconds(number: float) -> str:
 
 
 SettingsOf = Annotated[Settings, Depends(settings_of)]
+CallerOf = Annotated[Caller, Depends(caller_of)]
 Db = Annotated[Database, Depends(database_of)]
+WholeDb = Annotated[Database, Depends(whole_database_of)]
+"""For operators' questions alone: not confined to a project."""
 WatcherOf = Annotated[Watcher, Depends(watcher_of)]
 Body = Annotated[Any, Depends(body_of)]
 PageOf = Annotated[Page, Depends(page_of)]
 Wait = Annotated[float, Depends(wait_of)]
 Names = list[Annotated[str, StringConstraints(max_length=400)]]
-Moment = Annotated[AwareDatetime, BeforeValidator(rfc3339), AfterValidator(in_utc)]
-STRICT = [Depends(storable_path), Depends(parsed_body), Depends(strict_query)]
-"""Of every router: the body is parsed before anything is validated (400 comes before 422)."""
+STRICT = [Depends(storable_path), Depends(parsed_body), Depends(repeated_command), Depends(strict_query)]
+"""Of every router: the body is parsed (400), then a command that was answered before is answered again, and only then
+is anything validated (422)."""
 COMMAND = [Depends(no_body)]

@@ -45,8 +45,13 @@ def tag_of(position: Position) -> str:
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Whether ``If-None-Match`` names ``tag``, compared weakly."""
-    header = ",".join(request.headers.getlist("if-none-match"))
+    """Whether ``If-None-Match`` names ``tag``."""
+    return is_named(request, "if-none-match", tag)
+
+
+def is_named(request: Request, name: str, tag: str) -> bool:
+    """Whether a conditional header names ``tag``, compared weakly: a proxy that compresses weakens tags."""
+    header = ",".join(request.headers.getlist(name))
     return header.strip() == "*" or tag.removeprefix("W/").strip('"') in _TAG.findall(header)
 
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import internal_error, problem
 from lab.errors import BodyTooLarge, LabError
+from lab.settings import Settings
 
 MAX_BODY_BYTES = 1 << 20
 WITH_BODY = {"POST", "PUT", "PATCH"}
@@ -31,16 +32,15 @@ class Envelope:
             return
         wanted = Headers(scope=scope).get("x-request-id", "")
         request_id = wanted if REQUEST_ID.fullmatch(wanted) else f"req_{secrets.token_hex(13)}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        stamps = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
+        scope.setdefault("state", {}).update(request_id=request_id, stamps=stamps)
         started = False
 
         async def stamped(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                MutableHeaders(scope=message).update(stamps)
             await send(message)
 
         try:
@@ -106,6 +106,15 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def refuse_open(host: str, settings: Settings) -> None:
+    """Raises ValueError where a service without keys would listen on more than this machine."""
+    if settings.auth == "off" and not is_loopback(host):
+        raise ValueError(
+            f"--host {host}: without keys (CREDITLAB_AUTH=off) only loopback addresses are served; "
+            "set CREDITLAB_AUTH=required to serve others"
+        )
 
 
 class JsonBodies:

@@ -7,14 +7,42 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.gate import GATED, scope_for
+from api.middleware import WITH_BODY as METHODS_WITH_BODY
 from api.schemas import Problem
 from credit import spec
 from lab import specs
+from lab.idempotency import HEADER
 
 SCHEMAS = "#/components/schemas/"
 EVERYWHERE = (403, 422, 500, 503)
+BEHIND_THE_GATE = (401, 429)
 WITH_BODY = (400, 413, 415)
 BARE = {"method": spec.Method, "model": spec.Model, "dataset": spec.Dataset}
+SECURITY = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "clk_…",
+        "description": "An API key, with scopes read ⊂ write ⊂ admin. A service with CREDITLAB_AUTH=off asks for none.",
+    }
+}
+LIMITS = ("RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+RETRIED = {"429", "503"}
+DESCRIBED = {
+    "RateLimit-Policy": ("string", 'The limits, as `"burst";q=6000;w=60`: quota and window in seconds'),
+    "RateLimit": ("string", 'What is left of them, as `"burst";r=5987;t=12`; absent while the broker is away'),
+    "X-RateLimit-Limit": ("integer", "Requests of a minute"),
+    "X-RateLimit-Remaining": ("integer", "Requests left in this minute"),
+    "X-RateLimit-Reset": ("integer", "Seconds until the next minute"),
+    "Retry-After": ("integer", "Seconds"),
+    "WWW-Authenticate": ("string", "Bearer"),
+    "ETag": ("string", "Of this version; for `If-None-Match` and `If-Match`"),
+    "Location": ("string", "Address of what was made"),
+    "X-Request-ID": ("string", "The one that was sent, else a new one; the log has it"),
+    "Idempotent-Replayed": ("string", "`true` where the answer was given before"),
+}
+HEADERS = {name: {"description": text, "schema": {"type": kind}} for name, (kind, text) in DESCRIBED.items()}
 SPEC_BODY = {
     "requestBody": {
         "required": True,
@@ -55,17 +83,55 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"], schemas["Fault"] = problem_schemas()
         for shown in ("Job", "Estimate"):
             schemas[shown]["properties"]["spec"] = {"$ref": f"{SCHEMAS}Spec"}
-        for path in made["paths"].values():
-            for method, operation in path.items():
+        for path, operations in made["paths"].items():
+            for method, operation in operations.items():
+                if path.startswith(f"{GATED}/"):
+                    document_gate(method, path, operation)
                 document_errors(method, operation)
+                document_headers(operation)
+        made["components"]["securitySchemes"] = SECURITY
+        made["components"]["headers"] = HEADERS
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def document_gate(method: str, path: str, operation: dict[str, Any]) -> None:
+    """Behind the gate a key is asked for and requests are counted."""
+    operation["security"] = [{"key": [scope_for(method.upper(), path)]}]
+    responses = operation["responses"]
+    for status in BEHIND_THE_GATE:
+        responses.setdefault(str(status), {})
+    for status, response in responses.items():
+        if status != str(HTTPStatus.UNAUTHORIZED):
+            reference(response, *LIMITS)
+
+
+def document_headers(operation: dict[str, Any]) -> None:
+    """The headers that answers of a status have, whatever the operation."""
+    takes_key = any(one["name"] == HEADER for one in operation.get("parameters", ()))
+    for status, response in operation["responses"].items():
+        reference(response, "X-Request-ID")
+        if status == "200" and {"304", "412"} & set(operation["responses"]):
+            reference(response, "ETag")
+        if status == "201":
+            reference(response, "ETag", "Location")
+        if status in RETRIED:
+            reference(response, "Retry-After")
+        if status == str(HTTPStatus.UNAUTHORIZED):
+            reference(response, "WWW-Authenticate")
+        if takes_key and int(status) < HTTPStatus.BAD_REQUEST:
+            reference(response, "Idempotent-Replayed")
+
+
+def reference(response: dict[str, Any], *names: str) -> None:
+    for name in names:
+        response.setdefault("headers", {})[name] = {"$ref": f"#/components/headers/{name}"}
 
 
 def document_errors(method: str, operation: dict[str, Any]) -> None:
     """Every status from 400 up is a problem document."""
     responses = operation["responses"]
-    for status in EVERYWHERE + (WITH_BODY if method == "post" else ()):
+    for status in EVERYWHERE + (WITH_BODY if method.upper() in METHODS_WITH_BODY else ()):
         responses.setdefault(str(status), {})
     for status, response in responses.items():
         if int(status) >= HTTPStatus.BAD_REQUEST:

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from lab.errors import LabError
 
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 RETRY_AFTER_SECONDS = 5
 MAX_ECHO = 100
@@ -21,21 +22,31 @@ MAX_ERRORS = 50
 
 MEANING = {
     "bad_cursor": "The value of `after` was not made by this service, or was altered. Start again without it.",
+    "bad_header": "A header is not what it should be; `errors` names it. Nothing was done.",
     "bad_host": "Without keys the service answers to loopback names alone, so that no web page can reach it.",
     "body_too_large": "The body is larger than this service reads.",
     "broker_unavailable": "The message broker does not answer. Nothing was stored; try again.",
     "cursor_mismatch": "The cursor belongs to a list with other filters. Keep the filters while paging.",
     "database_unavailable": "The database does not answer. Try again.",
+    "idempotency_mismatch": "The Idempotency-Key was used for another request. Nothing was done.",
     "internal_error": "A fault of this service, written to its log under the request id of `instance`.",
-    "invalid_body": "The command takes no body.",
+    "invalid_body": "The body is not what the operation takes, or it takes none; `errors` points at each wrong field.",
+    "invalid_key": "The API key is mistyped, unknown, expired or revoked; `detail` says which.",
     "invalid_parameter": "A query parameter is unknown, repeated or out of range; `errors` names each of them.",
     "invalid_spec": "The job spec is JSON, but not a job that can be trained; `errors` points at each wrong field.",
     "malformed_json": "The body is not JSON as RFC 8259 has it: no NaN, no repeated names, no numbers beyond 64 bits.",
     "method_not_allowed": "The address exists, but not with this method; the header `Allow` lists those it has.",
+    "missing_key": "This service asks for a key: send `Authorization: Bearer clk_…`.",
+    "missing_scope": "The key's scopes do not allow this; `required_scope` is the one that would.",
     "not_found": "There is nothing at this address, or nothing with this id.",
     "not_ready": "A part that the service needs does not answer; `checks` names it.",
+    "precondition_required": "Send the ETag of what you have read as `If-Match`, so that no change of others is lost.",
+    "quota_exceeded": "The project holds as much as it may; `violated-policies` names the quota. Nothing was stored.",
     "range_not_satisfiable": "The range begins beyond the end of the file.",
+    "rate_limited": "The key, or its project, has asked too often; go on after `Retry-After` seconds.",
+    "request_in_progress": "The first request with this Idempotency-Key is still being answered; try again.",
     "unsupported_media_type": "Bodies are JSON: send `Content-Type: application/json`, without a content encoding.",
+    "version_mismatch": "It has changed since you have read it; read it again and repeat the change.",
     "wrong_state": "The job's status does not allow the command; `allowed` lists the statuses that do.",
 }
 """What each code means, for the page that its ``type`` leads to."""
@@ -50,11 +61,11 @@ class InvalidParameter(LabError):
 
 
 class InvalidBody(LabError):
-    """A body where none is taken."""
+    """A body where none is taken, or another than is taken; ``errors`` point at its wrong fields."""
 
-    def __init__(self, detail: str) -> None:
-        errors = [{"pointer": "#", "detail": detail}]
-        super().__init__(422, "invalid_body", "The body is not valid", detail, errors=errors)
+    def __init__(self, detail: str, errors: list[dict[str, Any]] | None = None) -> None:
+        errors = errors or [{"pointer": "#", "detail": detail}]
+        super().__init__(422, "invalid_body", "The body is not valid", detail, errors=errors[:MAX_ERRORS])
 
 
 class NotFound(LabError):
@@ -63,8 +74,12 @@ class NotFound(LabError):
 
 
 def type_of(error: LabError) -> str:
-    """The problem's type: a page of this service, or the registered type for a passing shortage."""
-    return REDUCED_CAPACITY if error.status == HTTPStatus.SERVICE_UNAVAILABLE else page_of(error.code)
+    """The problem's type: a page of this service, or the registered type for a passing shortage or a limit."""
+    registered = {
+        HTTPStatus.SERVICE_UNAVAILABLE: REDUCED_CAPACITY,
+        HTTPStatus.TOO_MANY_REQUESTS: QUOTA_EXCEEDED,
+    }
+    return registered.get(HTTPStatus(error.status)) or page_of(error.code)
 
 
 def page_of(code: str) -> str:
@@ -88,7 +103,7 @@ def problem(scope: Scope, error: LabError, headers: dict[str, str] | None = None
         "instance": f"urn:creditlab:request:{scope['state']['request_id']}",
         **error.extra,
     }
-    headers = dict(headers or {})
+    headers = {**error.headers, **(headers or {})}
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     # a client's text may hold what UTF-8 cannot: an answer is given all the same

@@ -1,10 +1,11 @@
 """What the API answers, field by field: the models behind ``response_model`` and the OpenAPI document."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from api.times import Moment
 from lab.states import State
 
 
@@ -266,6 +267,62 @@ class DatasetList(Answer):
     data: list[Dataset]
     has_more: bool
     next: str | None
+
+
+Scope = Literal["read", "write", "admin"]
+KeyName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Scopes = Annotated[list[Scope], Field(min_length=1, max_length=3)]
+
+
+class Key(Answer):
+    """An API key, without its secret."""
+
+    id: str
+    object: Literal["key"]
+    name: str
+    project: str
+    scopes: list[Scope]
+    """Each holds those before it: read, write, admin."""
+    last4: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute."""
+
+
+class KeyMade(Key):
+    key: str
+    """The secret, shown this once."""
+
+
+class KeyPage(Answer):
+    """Keys of the project, newest first."""
+
+    object: Literal["list"]
+    data: list[Key]
+    has_more: bool
+    next: str | None
+
+
+class Sent(BaseModel):
+    """Base of the bodies that are sent; fields beyond the documented ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class KeyCreate(Sent):
+    name: KeyName
+    scopes: Scopes
+    """What the key may do; admin: keys, too. The widest counts."""
+    expires_at: Moment | None = None
+    """RFC 3339, with its offset; null: never."""
+
+
+class KeyChange(Sent):
+    name: KeyName = Field(default_factory=str)
+    scopes: Scopes = Field(default_factory=list)
+    expires_at: Moment | None = Field(default_factory=lambda: None)
 
 
 class Alive(Answer):

@@ -8,6 +8,7 @@ with Client("http://127.0.0.1:8000") as lab:
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,9 +45,15 @@ class Unreachable(Exception):  # noqa: N818  (the state of the service, as its u
 
 
 class Client:
-    """One connection to a CreditLab service. Methods raise ApiError and Unreachable."""
+    """One connection to a CreditLab service. Methods raise ApiError and Unreachable.
+
+    Args:
+        base_url: of the service.
+        api_key: where the service asks for one; without it, the one of CREDITLAB_API_KEY.
+    """
 
     def __init__(self, base_url: str = "http://127.0.0.1:8000", api_key: str | None = None) -> None:
+        api_key = api_key or os.environ.get("CREDITLAB_API_KEY")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.base_url = base_url.rstrip("/")
         self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=TIMEOUT)

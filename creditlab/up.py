@@ -19,8 +19,10 @@ from typing import IO, TYPE_CHECKING, Self
 
 import httpx
 
+from api.middleware import refuse_open
 from creditlab import processes
 from creditlab.broker import BrokerError, EmbeddedBroker, server_binary
+from lab import keys
 from lab.db import Database
 from lab.errors import LabError
 from lab.settings import Settings
@@ -100,6 +102,7 @@ class Stack:
 
     def _start(self) -> None:
         """Raises UpError."""
+        refuse_unguarded(self.host, self.settings)
         logs = self.settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self._claim_folder()
@@ -154,6 +157,11 @@ class Stack:
         try:
             database = Database(self.settings.database_url)
             database.migrate()
+            if self.settings.auth == "required":
+                with database.write() as tx:
+                    secret = keys.first(tx)
+                if secret:
+                    self.say(f"first key, for the project default with scope admin; it is shown this once: {secret}")
             database.dispose()
         except (LabError, ValueError) as error:
             raise UpError(f"the database cannot be used: {error}") from None
@@ -230,6 +238,14 @@ def is_ready(api: httpx.Client) -> bool:
         return api.get("/readyz").is_success
     except httpx.TransportError:
         return False
+
+
+def refuse_unguarded(host: str, settings: Settings) -> None:
+    """Raises UpError where a service without keys would be open to other machines."""
+    try:
+        refuse_open(host, settings)
+    except ValueError as error:
+        raise UpError(str(error)) from None
 
 
 def refuse_busy(host: str, port: int) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
 from credit import events
-from lab import bell, checkpoints, progress, series, tables
+from lab import bell, checkpoints, progress, projects, series, tables
 from lab.checkpoints import Stored
 from lab.db import now
 from lab.moves import clean, log, move
@@ -61,13 +61,20 @@ class Artifact:
     location: str
 
 
-def claim(tx: Session, worker: str, *, cuda: bool, lease_seconds: float = 60) -> Attempt | None:
-    """Take the queued job that is due next, or None: highest priority first, then the oldest."""
+def claim(
+    tx: Session, worker: str, *, cuda: bool, lease_seconds: float = 60, running_jobs: int | None = None
+) -> Attempt | None:
+    """Take the queued job that is due next, or None: highest priority first, then the oldest.
+
+    Jobs of a project that has as many running as it may, by its own quota or else by ``running_jobs``, are passed over.
+    """
+    projects.hold_limits(tx, running_jobs)
     moment = now(tx)
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     best = (
         select(tables.Job.id)
         .where(tables.Job.status == State.QUEUED, due, tables.Job.queue.in_(tables.QUEUES if cuda else ["default"]))
+        .where(projects.has_room(running_jobs))
         .order_by(tables.Job.priority.desc(), tables.Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)

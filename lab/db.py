@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import sqlalchemy.exc
 from alembic import command
@@ -34,6 +35,9 @@ class Database:
         pool_size: connections kept open.
     """
 
+    caller: object = None
+    """On whose behalf its transactions are; see ``lab.projects``, which confines them to the caller's project."""
+
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1))
         self.reading: Engine
@@ -46,6 +50,12 @@ class Database:
             raise ValueError(
                 f"{parsed.get_backend_name()} is not a database this service knows: sqlite:///file or postgresql://"
             )
+
+    def seen_by(self, caller: object) -> Self:
+        """The same database, on behalf of ``caller``."""
+        view = copy(self)
+        view.caller = caller
+        return view
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -70,7 +80,7 @@ class Database:
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Tx]:
         try:
-            with Tx(engine, expire_on_commit=False) as tx, tx.begin():
+            with Tx(engine, expire_on_commit=False, info={"caller": self.caller}) as tx, tx.begin():
                 yield tx
         except AWAY as error:
             raise DatabaseUnavailable from error

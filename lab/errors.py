@@ -1,7 +1,12 @@
 """Errors that a user is told about: each carries its HTTP status and its code, and one handler renders them all."""
 # ruff: noqa: N818  (they are named for the reason, not for being errors)
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
+
+QUOTA_RETRY_SECONDS = 30
+"""A quota is freed by jobs that start or are deleted, which nobody can foretell."""
 
 
 class LabError(Exception):
@@ -13,7 +18,10 @@ class LabError(Exception):
         title: the same sentence for every error of this code.
         detail: what was wrong this time.
         extra: further members of the problem document.
+        headers: that the answer has besides.
     """
+
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, status: int, code: str, title: str, detail: str, **extra: Any) -> None:
         super().__init__(detail)
@@ -76,6 +84,85 @@ class CursorMismatch(LabError):
     def __init__(self) -> None:
         detail = "the cursor belongs to a list with other filters"
         super().__init__(400, "cursor_mismatch", "The cursor does not fit", detail)
+
+
+class Unauthorized(LabError):
+    """No key, or none that opens anything."""
+
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+
+class MissingKey(Unauthorized):
+    def __init__(self) -> None:
+        detail = "send a key of this service: Authorization: Bearer clk_…"
+        super().__init__(401, "missing_key", "An API key is required", detail)
+
+
+class InvalidKey(Unauthorized):
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, "invalid_key", "The API key is not valid", detail)
+
+
+class MissingScope(LabError):
+    def __init__(self, scope: str, held: str) -> None:
+        detail = f"this needs a key with the scope {scope}; this key has {held}"
+        super().__init__(403, "missing_scope", "The key may not do this", detail, required_scope=scope)
+
+
+class KeyNotFound(LabError):
+    def __init__(self, key_id: str) -> None:
+        super().__init__(404, "not_found", "There is no such thing", f"no key has the id {key_id[:100]!r}")
+
+
+class RateLimited(LabError):
+    """More requests than the project's quota allows in a minute."""
+
+    def __init__(self, quota: int, seconds: int) -> None:
+        detail = f"at most {quota} requests a minute; the next one is answered in {seconds} s"
+        super().__init__(429, "rate_limited", "Too many requests", detail, **{"violated-policies": ["burst"]})
+        self.headers = {"Retry-After": str(seconds)}
+
+
+class QuotaExceeded(LabError):
+    """The project holds as much as it may."""
+
+    def __init__(self, policy: str, detail: str) -> None:
+        super().__init__(
+            429, "quota_exceeded", "The project is at its quota", detail, **{"violated-policies": [policy]}
+        )
+        self.headers = {"Retry-After": str(QUOTA_RETRY_SECONDS)}
+
+
+class BadHeader(LabError):
+    def __init__(self, header: str, detail: str) -> None:
+        errors = [{"header": header, "detail": detail}]
+        super().__init__(400, "bad_header", "A header is not valid", f"{header}: {detail}", errors=errors)
+
+
+class IdempotencyMismatch(LabError):
+    def __init__(self) -> None:
+        detail = "this Idempotency-Key was used for another request; take a new key for a new request"
+        super().__init__(422, "idempotency_mismatch", "The Idempotency-Key is taken", detail)
+
+
+class RequestInProgress(LabError):
+    headers = MappingProxyType({"Retry-After": "1"})
+
+    def __init__(self) -> None:
+        detail = "the request with this Idempotency-Key is still being answered; try again"
+        super().__init__(409, "request_in_progress", "The request is in progress", detail)
+
+
+class VersionMismatch(LabError):
+    def __init__(self, tag: str) -> None:
+        detail = f"it has changed since it was read: its ETag is {tag}"
+        super().__init__(412, "version_mismatch", "It has changed", detail)
+
+
+class PreconditionRequired(LabError):
+    def __init__(self) -> None:
+        detail = "send the ETag of what you have read as If-Match, so that no change of others is lost"
+        super().__init__(428, "precondition_required", "If-Match is required", detail)
 
 
 class DatabaseUnavailable(LabError):

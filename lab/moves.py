@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, null, update
 from sqlalchemy.orm import Session
 
-from lab import tables
+from lab import projects, tables
 from lab.db import now
 from lab.progress import Note
 from lab.states import HELD, TERMINAL, Event, targets
@@ -47,8 +47,9 @@ def move(
 def log(tx: Session, job: tables.Job, moment: datetime, note: Note) -> None:
     """Write the next event of a job; the caller holds the lock of its row."""
     job.last_seq += 1
-    seq, attempt = job.last_seq, job.attempt
-    tx.add(tables.Event(job_id=job.id, seq=seq, at=moment, attempt=attempt, **vars(note)))
+    caller = projects.caller_of(tx)
+    given_by = {"key_id": caller.key_id if caller else None}
+    tx.add(tables.Event(job_id=job.id, seq=job.last_seq, at=moment, attempt=job.attempt, **given_by, **vars(note)))
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from credit.events import ALIGNMENT_SERIES
 from credit.pairing import Twin, pairing
-from lab import cursors, series, tables
+from lab import cursors, projects, series, tables
 from lab.errors import ArtifactNotFound
 from lab.jobs import get
 from lab.states import EDGES, Event, State
@@ -84,12 +84,13 @@ def list_jobs(tx: Session, filters: Filters, limit: int, after: str | None, *, s
         BadCursor: ``after`` was not made by this service.
         CursorMismatch: ``after`` belongs to other filters.
     """
+    made_for = filters.plain() | {"project": projects.project_of(tx)}
     wanted = select(tables.Job).where(*filters.conditions()).order_by(tables.Job.id.desc()).limit(limit + 1)
     if after is not None:
-        wanted = wanted.where(tables.Job.id < cursors.read(secret, after, filters.plain()))
+        wanted = wanted.where(tables.Job.id < cursors.read(secret, after, made_for))
     rows = list(tx.scalars(wanted))
     page, has_more = rows[:limit], len(rows) > limit
-    cursor = cursors.make(secret, page[-1].id, filters.plain()) if has_more else None
+    cursor = cursors.make(secret, page[-1].id, made_for) if has_more else None
     return {"object": "list", "data": views(tx, page), "has_more": has_more, "next": cursor}
 
 
@@ -179,8 +180,8 @@ def events(tx: Session, job_id: str, after_seq: int = 0, limit: int = 100) -> Pa
 
 
 def event_view(row: tables.Event) -> dict[str, Any]:
-    shown = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "message", "data")}
-    return shown | {"at": rfc3339(row.at), "key_id": None}
+    shown = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "message", "data", "key_id")}
+    return shown | {"at": rfc3339(row.at)}
 
 
 def artifacts(tx: Session, job_id: str) -> Page:

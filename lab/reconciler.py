@@ -12,7 +12,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from lab import attempts, bell, checkpoints, tables
+from lab import attempts, bell, checkpoints, idempotency, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
 from lab.files import Store
@@ -84,6 +84,7 @@ class Reconciler:
                 self._expire(tx)
             for queue in unrung(tx, moment)[:MOST_BELLS]:
                 bell.ring_after_commit(tx, queue)
+            idempotency.expire(tx)
             forgotten = aged(tx, moment, timedelta(days=self.settings.checkpoint_days))
         for job_id, fence, keep in forgotten:
             self.store.prune(job_id, fence, keep)

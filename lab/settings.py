@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     """Of the training time that checkpoints may take: where one takes long, they are further apart."""
     checkpoint_days: float = Field(14, ge=0)
     """How long a job that failed or was cancelled can be tried again from its last checkpoint."""
+    quota_queued_jobs: int = Field(1000, ge=1)
+    quota_running_jobs: int | None = Field(None, ge=1)
+    quota_stored_bytes: int | None = Field(None, ge=1)
+    quota_requests_per_minute: int = Field(6000, ge=1)
     given_secret_key: str | None = Field(
         None, min_length=16, validation_alias=AliasChoices("CREDITLAB_SECRET_KEY", "secret_key")
     )

@@ -24,6 +24,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from lab.states import HELD, TERMINAL, State
 
 QUEUES = ("default", "cuda")
+SCOPES = ("read", "write", "admin")
+"""What a key may do; each one holds those before it."""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -60,6 +62,26 @@ class Base(DeclarativeBase):
     }
 
 
+class Project(Base):
+    """What keys, jobs and all that they leave belong to. A quota that is null is the one of the settings."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    """Its name."""
+    queued_jobs: Mapped[int | None]
+    running_jobs: Mapped[int | None]
+    stored_bytes: Mapped[int | None]
+    requests_per_minute: Mapped[int | None]
+    created_at: Mapped[datetime]
+
+
+class OfProject:
+    """Mixin of rows that belong to one project: a caller's transaction sees those of its own; see ``lab.projects``."""
+
+    project_id: Mapped[str] = mapped_column(String(63), ForeignKey("projects.id"))
+
+
 def of_job(**options: Any) -> Mapped[str]:
     return mapped_column(String(32), ForeignKey("jobs.id", ondelete="CASCADE"), **options)
 
@@ -68,7 +90,48 @@ def one_of(column: str, values: Any) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
 
 
-class Job(Base):
+class Key(OfProject, Base):
+    """An API key: its hash, never the key."""
+
+    __tablename__ = "keys"
+    __table_args__ = (
+        CheckConstraint(one_of("scope", SCOPES), name="scope"),
+        Index("ix_keys_project_id_id", "project_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str]
+    scope: Mapped[str] = mapped_column(String(8))
+    """The widest of its scopes."""
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    last4: Mapped[str] = mapped_column(String(4))
+    version: Mapped[int] = mapped_column(default=1)
+    """Counts changes by its owners; being used is none."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """To the minute."""
+
+
+class IdempotencyRecord(OfProject, Base):
+    """The answer to a command that came with an Idempotency-Key; see ``lab.idempotency``."""
+
+    __tablename__ = "idempotency_records"
+
+    project_id: Mapped[str] = mapped_column(String(63), ForeignKey("projects.id"), primary_key=True)
+    method: Mapped[str] = mapped_column(String(8), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int]
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Job(OfProject, Base):
     """A job and all that its current state needs."""
 
     __tablename__ = "jobs"
@@ -80,6 +143,8 @@ class Job(Base):
         CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failed_why"),
         CheckConstraint("status <> 'succeeded' OR results IS NOT NULL", name="succeeded_with_results"),
         Index("ix_jobs_claim", "status", "priority", "id"),
+        Index("ix_jobs_project_id_id", "project_id", "id"),
+        Index("ix_jobs_project_id_status_id", "project_id", "status", "id"),
         Index("ix_jobs_status_id", "status", "id"),
         Index("ix_jobs_method_id", "method", "id"),
         Index("ix_jobs_model_id", "model", "id"),
@@ -189,6 +254,8 @@ class Event(Base):
     attempt: Mapped[int]
     message: Mapped[str]
     data: Mapped[dict[str, Any]]
+    key_id: Mapped[str | None] = mapped_column(String(32))
+    """The key that gave the command; null for what the service does by itself."""
 
 
 class Series(Base):

@@ -49,7 +49,13 @@ class Bench:
         while not self.draining.is_set():
             try:
                 with self.database.write() as tx:
-                    attempt = attempts.claim(tx, self.id, cuda=self.cuda, lease_seconds=self.settings.lease_seconds)
+                    attempt = attempts.claim(
+                        tx,
+                        self.id,
+                        cuda=self.cuda,
+                        lease_seconds=self.settings.lease_seconds,
+                        running_jobs=self.settings.quota_running_jobs,
+                    )
             except DatabaseUnavailable:
                 log.warning("the database is away; nothing is claimed until the next bell")
                 return

@@ -8,14 +8,17 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import COMMAND, STRICT, Body, Db, Moment, Names, PageOf, SettingsOf, Wait, WatcherOf, seconds
+from api.deps import COMMAND, STRICT, Body, Db, Names, PageOf, SettingsOf, Wait, WatcherOf, seconds
 from api.etags import Position, is_known, known_changes, not_modified, position_of, stamp, tag_of
+from api.gate import also_left
+from api.idempotent import OnceOf
 from api.openapi import SPEC_BODY, problems
 from api.problems import InvalidParameter, shorten
 from api.schemas import Estimate, Job, JobPage
 from api.stream import is_news
+from api.times import Moment
 from credit import estimate, spec
-from lab import bell, jobs, reads, specs
+from lab import bell, jobs, projects, reads, specs
 from lab.db import Database
 from lab.errors import BrokerUnavailable
 from lab.files import Store
@@ -31,14 +34,19 @@ router = APIRouter(tags=["jobs"], dependencies=STRICT)
     "/v1/jobs",
     status_code=202,
     response_model=Job,
-    responses={200: {"model": Estimate, "description": "Of a dry run"}},
+    responses={
+        200: {"model": Estimate, "description": "Of a dry run"},
+        202: {"headers": {"Location": {"$ref": "#/components/headers/Location"}}},
+        **problems(409),
+    },
     openapi_extra=SPEC_BODY,
 )
 def create(
     body: Body,
     db: Db,
     settings: SettingsOf,
-    response: Response,
+    once: OnceOf,
+    request: Request,
     dry_run: Annotated[bool, Query(description="Check and estimate; store nothing")] = False,  # noqa: FBT002
 ) -> Any:
     """Submit a job. Only `method`, `model` and `dataset` are required, and each may be given as its bare name."""
@@ -47,10 +55,11 @@ def create(
         return Response(estimated(run).model_dump_json(), media_type="application/json")
     require_broker()
     with db.write() as tx:
+        once.begin(tx)
+        also_left(request, "queued-jobs", projects.admit_jobs(tx, 1 + len(run.controls)))
         job_id = jobs.submit(tx, run).id
-        view = reads.job_view(tx, job_id)
-    response.headers.update({"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)})
-    return view
+        headers = {"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)}
+        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)), headers)
 
 
 def estimated(run: spec.Run) -> Estimate:
@@ -151,37 +160,42 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 @command("cancel")
-def cancel(job_id: str, db: Db) -> Any:
+def cancel(job_id: str, db: Db, once: OnceOf) -> Any:
     """Cancel a job: a queued one at once, a running one within two seconds."""
     with db.write() as tx:
+        once.begin(tx)
         jobs.cancel(tx, job_id)
-        return reads.job_view(tx, job_id)
+        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
 
 
 @command("pause")
-def pause(job_id: str, db: Db) -> Any:
+def pause(job_id: str, db: Db, once: OnceOf) -> Any:
     """Pause a job: a queued one at once, a running one when its state is stored. It holds no worker then."""
     with db.write() as tx:
+        once.begin(tx)
         jobs.pause(tx, job_id)
-        return reads.job_view(tx, job_id)
+        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
 
 
 @command("resume")
-def resume(job_id: str, db: Db) -> Any:
+def resume(job_id: str, db: Db, once: OnceOf) -> Any:
     """Queue a paused job; it goes on where it was, to the very numbers of a run that was never paused."""
     require_broker()
     with db.write() as tx:
+        once.begin(tx)
         jobs.resume(tx, job_id)
-        return reads.job_view(tx, job_id)
+        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
 
 
 @command("retry")
-def retry(job_id: str, db: Db) -> Any:
+def retry(job_id: str, db: Db, once: OnceOf) -> Any:
     """Queue a failed or cancelled job once more: from its last checkpoint if there is one, else from the start."""
     require_broker()
     with db.write() as tx:
+        once.begin(tx)
+        projects.admit_jobs(tx, 1)
         jobs.retry(tx, job_id)
-        return reads.job_view(tx, job_id)
+        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
 
 
 def require_broker() -> None:

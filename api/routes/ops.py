@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from api import docs
-from api.deps import STRICT, Db, SettingsOf
+from api.deps import STRICT, SettingsOf, WholeDb
 from api.openapi import problems
 from api.problems import MEANING, NotFound, page_of, shorten
 from api.schemas import Alive, ProblemType, Ready
@@ -32,7 +32,7 @@ async def livez() -> Any:
 
 
 @router.get("/readyz", response_model=Ready)
-async def readyz(db: Db, settings: SettingsOf) -> Any:
+async def readyz(db: WholeDb, settings: SettingsOf) -> Any:
     """Whether all that the service needs is there: database, migrations, broker and disk, by name."""
     checks: dict[str, Any] = {}
     async with anyio.create_task_group() as group:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,13 +18,14 @@ from sqlalchemy import func, select
 from api.__main__ import Server
 from api.app import create_app
 from creditlab.broker import EmbeddedBroker
-from lab import attempts, bell, tables
+from lab import attempts, bell, keys, projects, tables
 from lab.db import Database
 from lab.settings import Settings
 from tests import factories
 from tests.conftest import fresh_database
 
 DEADLINE_SECONDS = 20
+_numbers = count()
 
 
 @dataclass
@@ -39,13 +41,13 @@ class Service:
         return database
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table has; the reconciler's lease says nothing about requests."""
+        """How many rows each table has; the reconciler's lease and the default project say nothing about requests."""
         with self.database.read() as tx:
             counted = tables.Base.metadata.sorted_tables
             return {
                 table.name: tx.scalar(select(func.count()).select_from(table)) or 0
                 for table in counted
-                if table.name != "leases"
+                if table.name not in {"leases", "projects"}
             }
 
     def submit(self, **fields: Any) -> str:
@@ -54,11 +56,30 @@ class Service:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def claim(self) -> attempts.Attempt:
+    def key(self, project: str, scope: str = "write", **fields: Any) -> str:
+        """A new key of a project, which is made if there is none, with these quotas or the key's expiry."""
         with self.database.write() as tx:
-            attempt = attempts.claim(tx, "wrk_test", cuda=False)
-        assert attempt is not None
-        return attempt
+            owner = projects.ensure(tx, project)
+            expires_at = fields.pop("expires_at", None)
+            for quota, value in fields.items():
+                setattr(owner, quota, value)
+            return keys.create(tx, "of a test", scope, expires_at, project)[1]
+
+    @contextmanager
+    def holding(self, key: str) -> Iterator[httpx.Client]:
+        """A client with this key."""
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=self.client.base_url, headers=headers, timeout=DEADLINE_SECONDS) as client:
+            yield client
+
+    def claim(self, job_id: str | None = None) -> attempts.Attempt:
+        """The attempt that is due next; with an id, the first one for that job."""
+        while True:
+            with self.database.write() as tx:
+                attempt = attempts.claim(tx, "wrk_test", cuda=False)
+            assert attempt is not None
+            if job_id in {None, attempt.job_id}:
+                return attempt
 
 
 @contextmanager
@@ -93,7 +114,13 @@ def shared(
     """The API over a database of the module's own, for tests that store nothing; once for each kind."""
     folder = tmp_path_factory.mktemp("shared")
     with fresh_database(request.param, request, folder) as url:
-        settings = Settings(data_dir=folder / "data", database_url=url, broker_url=broker.url, threads=1)
+        settings = Settings(
+            data_dir=folder / "data",
+            database_url=url,
+            broker_url=broker.url,
+            threads=1,
+            quota_requests_per_minute=10**9,
+        )
         settings.data_dir.mkdir()
         with serving(settings) as running:
             yield running
@@ -104,8 +131,27 @@ def service(shared: Service) -> Service:
     """The same, with empty tables."""
     with shared.database.write() as tx:
         for table in reversed(tables.Base.metadata.sorted_tables):
-            tx.execute(table.delete())
+            if table.name != "projects":
+                tx.execute(table.delete())
     return shared
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def guarded(
+    request: pytest.FixtureRequest, broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """The API with keys required, once for each kind of database; every test has projects of its own."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with fresh_database(request.param, request, folder) as url:
+        settings = Settings(data_dir=folder, database_url=url, broker_url=broker.url, threads=1, auth="required")
+        with serving(settings) as running:
+            yield running
+
+
+@pytest.fixture
+def project() -> str:
+    """The name of a project that no other test uses."""
+    return f"project{next(_numbers)}"
 
 
 @pytest.fixture

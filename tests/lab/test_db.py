@@ -1,18 +1,19 @@
 """Migrations reach the tables of the code on both databases; what is away is said to be away."""
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import MetaData, Table, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from lab import jobs
 from lab.db import Database, alembic_config, migrating, now
 from lab.errors import DatabaseUnavailable
-from lab.tables import Base, Job
+from lab.tables import Base, Job, Project
 from tests.conftest import _administer, _at
 from tests.factories import tiny
 
@@ -33,6 +34,41 @@ def test_the_migrations_lead_back_to_nothing(database):
     assert not database.is_current()
     database.migrate()
     assert database.is_current()
+
+
+def test_jobs_from_before_projects_belong_to_the_default_one(empty_url):
+    database, config = Database(empty_url), alembic_config()
+
+    def at(revision, step):
+        with migrating(database.engine) as connection:
+            config.attributes["connection"] = connection
+            step(config, revision)
+
+    at("0001", command.upgrade)
+    old = {
+        **dict.fromkeys(("id", "status", "spec_sha256", "method", "model", "dataset", "queue"), "x"),
+        **dict.fromkeys(("priority", "version", "status_changes", "last_seq", "fence", "attempt", "failures"), 1),
+        "spec": {},
+        "progress": {},
+        "status": "queued",
+        "queue": "default",
+        "created_at": datetime.now(UTC),
+    }
+    with database.write() as tx:
+        jobs_then = Table("jobs", MetaData(), autoload_with=tx.connection())
+        tx.execute(jobs_then.insert(), [old])
+        checks = inspect(tx.connection()).get_check_constraints("jobs")
+    at("head", command.upgrade)
+    with database.read() as tx:
+        assert tx.get(Job, "x").project_id == "default"
+        assert tx.get(Project, "default").queued_jobs is None
+    at("0001", command.downgrade)
+    with database.read() as tx:
+        left = inspect(tx.connection())
+        assert "project_id" not in {column["name"] for column in left.get_columns("jobs")}
+        assert {one["name"] for one in left.get_check_constraints("jobs")} == {one["name"] for one in checks}
+        assert tx.execute(text("SELECT id FROM jobs")).scalar() == "x"
+    database.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

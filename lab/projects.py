@@ -1,0 +1,154 @@
+"""Projects: whom a transaction is for, what it sees, and how much a project may have.
+
+``Caller.of(database)`` is the database as a caller sees it: in its transactions every SELECT, UPDATE and DELETE of a
+table with ``tables.OfProject`` is confined to the caller's project, whoever wrote the query, and inserted rows are the
+project's. A worker and the reconciler have no caller and see everything.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self, cast
+
+from sqlalchemy import ColumnElement, event, func, select, true
+from sqlalchemy.orm import ORMExecuteState, Session, aliased, object_session, with_loader_criteria
+
+from lab import tables
+from lab.db import Database, Tx, now
+from lab.errors import QuotaExceeded
+from lab.settings import Settings
+from lab.states import HELD, State
+
+DEFAULT = "default"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """How much a project may have; None: as much as it likes."""
+
+    queued_jobs: int
+    running_jobs: int | None
+    stored_bytes: int | None
+    requests_per_minute: int
+
+    @classmethod
+    def of(cls, project: tables.Project, settings: Settings) -> Self:
+        """The project's own where it has them, else those of the settings."""
+        given = {name: getattr(project, name) for name in cls.__dataclass_fields__}
+        defaults = {name: getattr(settings, f"quota_{name}") for name in given}
+        return cls(**{name: defaults[name] if own is None else own for name, own in given.items()})
+
+
+@dataclass(frozen=True)
+class Caller:
+    """On whose behalf a transaction is."""
+
+    project_id: str
+    key_id: str | None
+    scope: str
+    quotas: Quotas
+
+    def of(self, database: Database) -> Database:
+        """The database as this caller sees it."""
+        return database.seen_by(self)
+
+
+@event.listens_for(Tx, "do_orm_execute")
+def _confine(state: ORMExecuteState) -> None:
+    caller = caller_of(state.session)
+    if caller is not None and not state.is_column_load:
+        project_id = caller.project_id
+        own = with_loader_criteria(tables.OfProject, lambda cls: cls.project_id == project_id, include_aliases=True)
+        state.statement = state.statement.options(own)
+
+
+@event.listens_for(tables.OfProject, "before_insert", propagate=True)
+def _own(_mapper: object, _connection: object, row: tables.OfProject) -> None:
+    if not row.project_id:
+        row.project_id = project_of(cast("Session", object_session(row)))
+
+
+def caller_of(tx: Session) -> Caller | None:
+    """On whose behalf the transaction is; None for the service itself."""
+    return cast("Caller | None", tx.info.get("caller"))
+
+
+def project_of(tx: Session) -> str:
+    """The project in which the transaction makes things."""
+    caller = caller_of(tx)
+    return caller.project_id if caller else DEFAULT
+
+
+def get(tx: Session, name: str = DEFAULT) -> tables.Project | None:
+    return tx.get(tables.Project, name)
+
+
+def ensure(tx: Session, name: str) -> tables.Project:
+    """The project of that name, made if there is none.
+
+    Raises:
+        ValueError: a project cannot have that name.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name[:100]!r} is not a project's name: at most 63 of a-z, 0-9, _ and -, no _ or - first")
+    project = get(tx, name)
+    if project is None:
+        project = tables.Project(id=name, created_at=now(tx))
+        tx.add(project)
+        tx.flush()
+    return project
+
+
+# ---- quotas ----------------------------------------------------------------------------------------------------------
+
+
+def admit_jobs(tx: Session, count: int) -> int | None:
+    """Make sure that the caller's project may queue so many jobs more; how many are left then, None without a caller.
+
+    Raises:
+        QuotaExceeded: it has too many queued, or stores too much.
+    """
+    caller = caller_of(tx)
+    if caller is None:
+        return None
+    _lock(tx, tables.Project.id == caller.project_id)
+    quotas = caller.quotas
+    queued = select(func.count()).select_from(tables.Job).where(tables.Job.status == State.QUEUED)
+    left = quotas.queued_jobs - (tx.scalar(queued) or 0) - count
+    if left < 0:
+        most = quotas.queued_jobs
+        detail = f"{count} more would make {most - left} queued jobs; the project may have {most}"
+        raise QuotaExceeded("queued-jobs", detail)
+    if quotas.stored_bytes is not None and (stored := stored_bytes(tx)) >= quotas.stored_bytes:
+        detail = f"the project stores {stored} bytes and may store {quotas.stored_bytes}; delete jobs that have ended"
+        raise QuotaExceeded("stored-bytes", detail)
+    return left
+
+
+def stored_bytes(tx: Session) -> int:
+    """How much the caller's project has stored."""
+    sizes = select(func.sum(tables.Artifact.size)).join(tables.Job, tables.Job.id == tables.Artifact.job_id)
+    return int(tx.scalar(sizes) or 0)
+
+
+def has_room(default: int | None) -> ColumnElement[bool]:
+    """Whether the project of a job may have one more running; ``default`` is for projects without a limit."""
+    other = aliased(tables.Job)
+    running = (
+        select(func.count()).select_from(other).where(other.project_id == tables.Job.project_id, other.status.in_(HELD))
+    )
+    limit = select(func.coalesce(tables.Project.running_jobs, default)).where(
+        tables.Project.id == tables.Job.project_id
+    )
+    unlimited = limit.scalar_subquery().is_(None)
+    return unlimited | (running.scalar_subquery() < limit.scalar_subquery())
+
+
+def hold_limits(tx: Session, default: int | None) -> None:
+    """Let no other claim count the running jobs of a limited project until this transaction ends."""
+    _lock(tx, tables.Project.running_jobs.is_not(None) if default is None else true())
+
+
+def _lock(tx: Session, which: ColumnElement[bool]) -> None:
+    """Lock projects, in a fixed order and so that rows may still be put into them."""
+    tx.execute(select(tables.Project.id).where(which).order_by(tables.Project.id).with_for_update(key_share=True))
