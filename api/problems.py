@@ -21,6 +21,7 @@ MAX_ERRORS = 50
 
 MEANING = {
     "bad_cursor": "The value of `after` was not made by this service, or was altered. Start again without it.",
+    "bad_header": "The value of a header is not one that this service has sent; `errors` names it.",
     "bad_host": "Without keys the service answers to loopback names alone, so that no web page can reach it.",
     "body_too_large": "The body is larger than this service reads.",
     "broker_unavailable": "The message broker does not answer. Nothing was stored; try again.",
@@ -47,6 +48,14 @@ class InvalidParameter(LabError):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         detail = "1 parameter is wrong" if len(errors) == 1 else f"{len(errors)} parameters are wrong"
         super().__init__(422, "invalid_parameter", "A parameter is not valid", detail, errors=errors[:MAX_ERRORS])
+
+
+class BadHeader(LabError):
+    """A header that holds something else than what this service has sent before."""
+
+    def __init__(self, header: str, detail: str) -> None:
+        errors = [{"header": header, "detail": detail}]
+        super().__init__(400, "bad_header", "A header is not valid", f"{header}: {detail}", errors=errors)
 
 
 class InvalidBody(LabError):

@@ -86,6 +86,7 @@ class Estimate(Answer):
 
 
 class Event(Answer):
+    job_id: str
     seq: int
     type: str
     level: str

@@ -165,19 +165,19 @@ def unmeasured() -> dict[str, Any]:
 def events(tx: Session, job_id: str, after_seq: int = 0, limit: int = 100) -> Page:
     """The log of a job from ``after_seq`` on; ``next`` is the number to go on after. Raises JobNotFound."""
     get(tx, job_id)
-    log = select(tables.Event).where(tables.Event.job_id == job_id, tables.Event.seq > after_seq)
-    rows = list(tx.scalars(log.order_by(tables.Event.seq).limit(limit + 1)))
+    rows = log_of(tx, job_id, after_seq, limit + 1)
     page, has_more = rows[:limit], len(rows) > limit
-    return {
-        "object": "list",
-        "data": [event_view(row) for row in page],
-        "has_more": has_more,
-        "next": page[-1].seq if has_more else None,
-    }
+    return {"object": "list", "data": page, "has_more": has_more, "next": page[-1]["seq"] if has_more else None}
+
+
+def log_of(tx: Session, job_id: str, after_seq: int, limit: int) -> list[dict[str, Any]]:
+    """The next events of a job, as lists and streams show them."""
+    log = select(tables.Event).where(tables.Event.job_id == job_id, tables.Event.seq > after_seq)
+    return [event_view(row) for row in tx.scalars(log.order_by(tables.Event.seq).limit(limit))]
 
 
 def event_view(row: tables.Event) -> dict[str, Any]:
-    shown = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "message", "data")}
+    shown = {name: getattr(row, name) for name in ("job_id", "seq", "type", "level", "attempt", "message", "data")}
     return shown | {"at": rfc3339(row.at), "key_id": None}
 
 
