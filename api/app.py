@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from api import openapi
 from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
 from api.problems import refused_by_router, refused_by_validation
-from api.routes import catalog, events, jobs, ops, series
+from api.routes import catalog, events, fleet, jobs, ops, series
 from api.stream import Watcher
 from lab import bell
 from lab.db import Database
@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = Database(settings.database_url, pool_size=POOL_SIZE)
     app.state.watcher = Watcher(app.state.database)
-    for routes in (jobs, series, events, catalog, ops):
+    for routes in (jobs, series, events, catalog, fleet, ops):
         app.include_router(routes.router)
     app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]
     return app

@@ -269,6 +269,54 @@ class DatasetList(Answer):
     next: str | None
 
 
+class Slot(Answer):
+    device: str
+    job_id: str | None
+    """The job that is trained in it."""
+
+
+class Worker(Answer):
+    id: str
+    object: Literal["worker"]
+    host: str
+    version: str
+    alive: bool
+    """Its heart has beaten lately."""
+    draining: bool
+    """It takes no more jobs."""
+    started_at: datetime
+    last_heartbeat_at: datetime
+    slots: list[Slot]
+
+
+class WorkerList(Answer):
+    object: Literal["list"]
+    data: list[Worker]
+    has_more: bool
+    next: str | None
+
+
+class QueuedJob(Answer):
+    object: Literal["queued_job"]
+    job_id: str
+    position: int
+    """1 is the next one."""
+    reason: Literal["no_free_slot", "no_worker", "needs_cuda", "project_quota", "retry_backoff"] | None
+    """Why it waits; null where a slot is free for it, so that it starts at any moment."""
+    priority: int
+    queued_at: datetime
+    estimated_start_at: datetime | None
+
+
+class QueuePage(Answer):
+    """Jobs in the order in which they will be trained."""
+
+    object: Literal["list"]
+    data: list[QueuedJob]
+    has_more: bool
+    next: str | None
+
+
 class Alive(Answer):
     status: Literal["alive"]
 

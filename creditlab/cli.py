@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from creditlab import cli_jobs
+from creditlab import cli_fleet, cli_jobs
 from creditlab.shell import Json, Spec, fail, load_settings, print_json, read_spec, service
 
 app = typer.Typer(
@@ -126,6 +126,7 @@ def run(
 
 
 app.add_typer(cli_jobs.app)
+app.add_typer(cli_fleet.app)
 
 
 # ---- the menu --------------------------------------------------------------------------------------------------------
