@@ -31,10 +31,10 @@ class Server(uvicorn.Server):
 
 
 class NoHealthChecks(logging.Filter):
-    """Keeps the questions of a load balancer out of the access log."""
+    """Keeps the questions of load balancers and of Prometheus out of the access log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (isinstance(record.args, tuple) and {"/livez", "/readyz"} & set(record.args))
+        return not (isinstance(record.args, tuple) and {"/livez", "/readyz", "/metrics"} & set(record.args))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from api import openapi
+from api.metrics import Measured, Metrics
 from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
 from api.problems import refused_by_router, refused_by_validation
 from api.routes import catalog, events, fleet, jobs, ops, series
@@ -37,6 +38,9 @@ def create_app(settings: Settings) -> FastAPI:
     """
     if settings.auth != "off":
         raise ValueError("CREDITLAB_AUTH=required: this version has no keys yet; it serves loopback addresses alone")
+    database = Database(settings.database_url, pool_size=POOL_SIZE)
+    watcher = Watcher(database)
+    metrics = Metrics(database, watcher, lease_seconds=settings.lease_seconds)
     app = FastAPI(
         title="CreditLab",
         version=version("creditlab"),
@@ -45,15 +49,20 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Envelope), Middleware(Head), Middleware(LoopbackOnly), Middleware(JsonBodies)],
+        middleware=[
+            Middleware(Envelope),
+            Middleware(Head),
+            Middleware(Measured, metrics),
+            Middleware(LoopbackOnly),
+            Middleware(JsonBodies),
+        ],
         exception_handlers={
             HTTPException: refused_by_router,
             RequestValidationError: refused_by_validation,
         },
     )
     app.state.settings = settings
-    app.state.database = Database(settings.database_url, pool_size=POOL_SIZE)
-    app.state.watcher = Watcher(app.state.database)
+    app.state.database, app.state.watcher, app.state.metrics = database, watcher, metrics
     for routes in (jobs, series, events, catalog, fleet, ops):
         app.include_router(routes.router)
     app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]

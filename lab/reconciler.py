@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from lab import bell, jobs, tables
+from lab import bell, counters, jobs, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
 from lab.ids import new_id
@@ -72,6 +72,7 @@ class Reconciler:
                 job = jobs.lose(
                     tx, attempt, "lost_worker", "its worker stopped answering", max_attempts=self.max_attempts
                 )
+                counters.count(tx, "reconciler_requeues")
                 log.warning("lease expired: job %s attempt %d is now %s", job.id, attempt.number, job.status)
             for queue in jobs.unrung(tx, RING_AGAIN_AFTER)[:MOST_BELLS]:
                 bell.ring_after_commit(tx, queue)
