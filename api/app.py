@@ -16,7 +16,7 @@ from api import openapi
 from api.metrics import Measured, Metrics
 from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
 from api.problems import refused_by_router, refused_by_validation
-from api.routes import catalog, events, fleet, jobs, ops, series
+from api.routes import catalog, events, fleet, jobs, ops, series, webhooks
 from api.stream import Watcher
 from lab import bell
 from lab.db import Database
@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database, app.state.watcher, app.state.metrics = database, watcher, metrics
-    for routes in (jobs, series, events, catalog, fleet, ops):
+    for routes in (jobs, series, events, webhooks, catalog, fleet, ops):
         app.include_router(routes.router)
     app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]
     return app

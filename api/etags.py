@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lab.db import Tx
-from lab.errors import JobNotFound
+from lab.errors import JobNotFound, LabError, VersionMismatch
 from lab.reads import statuses
 
 HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
@@ -54,6 +54,24 @@ def known_changes(request: Request) -> set[int]:
     """The counts of status changes in ``If-None-Match``."""
     header = ",".join(request.headers.getlist("if-none-match"))
     return {int(count) for tag in _TAG.findall(header) for count in re.findall(r"^\d{1,18}-(\d{1,18})$", tag)}
+
+
+def expected_version(request: Request) -> int | None:
+    """The version that a change expects, of an ETag that is a version alone; None for ``*``.
+
+    Raises:
+        LabError: there is no ``If-Match``, or it names no such version.
+    """
+    header = ",".join(request.headers.getlist("if-match")).strip()
+    if not header:
+        raise LabError(
+            428, "precondition_required", "If-Match is required", "send If-Match with the ETag that you read"
+        )
+    if header == "*":
+        return None
+    if not (version := re.fullmatch(r'"(\d{1,18})"', header, re.ASCII)):
+        raise VersionMismatch("the ETag in If-Match is not one of this address")
+    return int(version[1])
 
 
 def stamp(response: Response, tag: str) -> None:

@@ -32,6 +32,7 @@ PLAIN = {
     "running_attempts": "Attempts that hold a job",
     "lease_age_seconds": "Time since a running attempt's lease was renewed, of the oldest one",
     "unrung_bells": "Waiting jobs for which nobody has rung lately",
+    "webhook_backlog": "Messages to webhooks that have not been received yet",
     "workers": "Workers that are alive",
     "free_slots": "Slots of living workers that would take a job",
 }

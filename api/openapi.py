@@ -65,7 +65,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 def document_errors(method: str, operation: dict[str, Any]) -> None:
     """Every status from 400 up is a problem document."""
     responses = operation["responses"]
-    for status in EVERYWHERE + (WITH_BODY if method == "post" else ()):
+    for status in EVERYWHERE + (WITH_BODY if method in {"post", "patch"} else ()):
         responses.setdefault(str(status), {})
     for status, response in responses.items():
         if int(status) >= HTTPStatus.BAD_REQUEST:

@@ -28,7 +28,7 @@ MEANING = {
     "cursor_mismatch": "The cursor belongs to a list with other filters. Keep the filters while paging.",
     "database_unavailable": "The database does not answer. Try again.",
     "internal_error": "A fault of this service, written to its log under the request id of `instance`.",
-    "invalid_body": "The command takes no body.",
+    "invalid_body": "The body is JSON, but not what the operation takes; `errors` points at each wrong field.",
     "invalid_parameter": "A query parameter is unknown, repeated or out of range; `errors` names each of them.",
     "invalid_spec": "The job spec is JSON, but not a job that can be trained; `errors` points at each wrong field.",
     "malformed_json": "The body is not JSON as RFC 8259 has it: no NaN, no repeated names, no numbers beyond 64 bits.",
@@ -36,7 +36,11 @@ MEANING = {
     "not_found": "There is nothing at this address, or nothing with this id.",
     "not_ready": "A part that the service needs does not answer; `checks` names it.",
     "range_not_satisfiable": "The range begins beyond the end of the file.",
+    "precondition_required": "Send `If-Match` with the ETag of what you have read, so that no other change is undone.",
+    "too_many_webhooks": "There are as many webhooks as this service keeps. Delete one first.",
     "unsupported_media_type": "Bodies are JSON: send `Content-Type: application/json`, without a content encoding.",
+    "version_mismatch": "It has changed since you have read it. Read it again, then change it.",
+    "webhook_disabled": "The webhook is disabled and is sent nothing. Enable it first.",
     "wrong_state": "The job's status does not allow the command; `allowed` lists the statuses that do.",
 }
 """What each code means, for the page that its ``type`` leads to."""

@@ -317,6 +317,61 @@ class QueuePage(Answer):
     next: str | None
 
 
+class Webhook(Answer):
+    """Whom to tell of what happens to jobs."""
+
+    id: str
+    object: Literal["webhook"]
+    url: str
+    types: list[str]
+    description: str | None
+    enabled: bool
+    disabled_reason: str | None
+    created_at: datetime
+    updated_at: datetime
+    links: dict[str, str]
+
+
+class WebhookWithSecret(Webhook):
+    secret: str
+    """Checks the signatures (Standard Webhooks); it is not shown again."""
+
+
+class WebhookList(Answer):
+    object: Literal["list"]
+    data: list[Webhook]
+    has_more: bool
+    next: str | None
+
+
+class Delivery(Answer):
+    """A message to a webhook, and how its last try went."""
+
+    id: str
+    """The header ``webhook-id``, the same in every try."""
+    object: Literal["delivery"]
+    webhook_id: str
+    type: str
+    status: Literal["pending", "delivered", "failed"]
+    attempts: int
+    answer_status: int | None
+    error: str | None
+    created_at: datetime
+    attempted_at: datetime | None
+    delivered_at: datetime | None
+    next_attempt_at: datetime | None
+    payload: dict[str, Any]
+
+
+class DeliveryPage(Answer):
+    """Messages, newest first."""
+
+    object: Literal["list"]
+    data: list[Delivery]
+    has_more: bool
+    next: str | None
+
+
 class Alive(Answer):
     status: Literal["alive"]
 

@@ -122,6 +122,11 @@ def now(tx: Session) -> datetime:
     return datetime.now(UTC)
 
 
+def rfc3339(moment: datetime | None) -> str | None:
+    """A time as the API writes it: UTC with a Z, to the microsecond."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def sqlite(url: Any, pool_size: int) -> Engine:
     engine = create_engine(url, pool_size=pool_size, max_overflow=10, pool_timeout=BUSY_MS / 1000)
 

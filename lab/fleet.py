@@ -9,9 +9,9 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from lab import cursors, tables
-from lab.db import now
+from lab.db import now, rfc3339
 from lab.jobs import get
-from lab.reads import Page, rfc3339
+from lab.reads import Page
 from lab.states import HELD, State
 
 ALIVE_SECONDS = 20.0

@@ -28,6 +28,7 @@ class Gauges:
     lease_age_seconds: float
     """Since the lease of a running attempt was renewed, of the one that has gone longest without."""
     unrung_bells: int
+    webhook_backlog: int
     workers: int
     free_slots: int
     step_seconds: dict[str, float]
@@ -54,6 +55,7 @@ def take(tx: Session, *, lease_seconds: float) -> Gauges:
         running_attempts=sum(by_status.get(status, 0) for status in HELD),
         lease_age_seconds=age(moment, renewed),
         unrung_bells=tx.scalar(select(func.count()).select_from(tables.Job).where(waiting, due, unheard)) or 0,
+        webhook_backlog=tx.scalar(select(func.count()).where(tables.Delivery.status == "pending")) or 0,
         workers=sum(worker.alive for worker in there),
         free_slots=sum(worker.free for worker in there),
         step_seconds=step_seconds(tx),

@@ -16,7 +16,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
 from credit import events, spec
-from lab import bell, progress, series, specs, tables
+from lab import bell, progress, series, specs, tables, webhooks
 from lab.db import now
 from lab.errors import JobNotFound, WrongState
 from lab.ids import new_id
@@ -341,6 +341,7 @@ def _log(tx: Session, job: tables.Job, moment: datetime, note: progress.Note) ->
     job.last_seq += 1
     seq, attempt = job.last_seq, job.attempt
     tx.add(tables.Event(job_id=job.id, seq=seq, at=moment, attempt=attempt, **vars(note)))
+    webhooks.announce(tx, job, moment, note)
 
 
 def clean(text: str) -> str:

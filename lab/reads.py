@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from credit.events import ALIGNMENT_SERIES
 from credit.pairing import Twin, pairing
 from lab import cursors, series, tables
+from lab.db import rfc3339
 from lab.errors import ArtifactNotFound
 from lab.jobs import get
 from lab.states import TERMINAL
@@ -251,8 +252,3 @@ def statuses(tx: Session, ids: Iterable[str]) -> dict[str, tuple[int, int, str]]
     columns = (tables.Job.id, tables.Job.version, tables.Job.status_changes, tables.Job.status)
     found = tx.execute(select(*columns).where(tables.Job.id.in_(list(ids))))
     return {job_id: (version, changes, status) for job_id, version, changes, status in found}
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """A time as the API writes it: UTC with a Z, to the microsecond."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
