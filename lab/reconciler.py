@@ -73,7 +73,8 @@ class Reconciler:
                     tx, attempt, "lost_worker", "its worker stopped answering", max_attempts=self.max_attempts
                 )
                 counters.count(tx, "reconciler_requeues")
-                log.warning("lease expired: job %s attempt %d is now %s", job.id, attempt.number, job.status)
+                known = {"job_id": job.id, "attempt": attempt.number}
+                log.warning("lease expired, the job is now %s", job.status, extra=known)
             for queue in jobs.unrung(tx, RING_AGAIN_AFTER)[:MOST_BELLS]:
                 bell.ring_after_commit(tx, queue)
         return True

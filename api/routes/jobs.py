@@ -1,5 +1,6 @@
 """Jobs: submit, list, look at, wait for, cancel, delete."""
 
+import logging
 import math
 import shutil
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from lab.states import State
 
 POLL_SECONDS = 2
 
+log = logging.getLogger("creditlab.api")
 router = APIRouter(tags=["jobs"], dependencies=STRICT)
 
 
@@ -49,6 +51,7 @@ def create(
     with db.write() as tx:
         job_id = jobs.submit(tx, run).id
         view = reads.job_view(tx, job_id)
+    log.info("submitted", extra={"job_id": job_id})
     response.headers.update({"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)})
     return view
 
