@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api.deps import STRICT, Db, PageOf, SettingsOf
+from api.fleet_schemas import QueuePage, WorkerList
 from api.openapi import problems
-from api.schemas import QueuePage, WorkerList
 from lab import fleet
 
 router = APIRouter(tags=["operations"], dependencies=STRICT)

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from api.deps import COMMAND, STRICT, Body, Db, PageOf, SettingsOf
 from api.etags import HEADERS, expected_version
+from api.fleet_schemas import Delivery, DeliveryPage, Webhook, WebhookList, WebhookWithSecret
 from api.openapi import problems
-from api.schemas import Delivery, DeliveryPage, Webhook, WebhookList, WebhookWithSecret
 from lab import deliveries, webhooks
 
 FIELDS: dict[str, Any] = {
