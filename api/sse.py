@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.responses import Response
@@ -29,6 +30,8 @@ COMMENT = b": still here\n\n"
 COMMENT_SECONDS = 15.0
 SEND_SECONDS = 30.0
 """A client that takes a page no faster is cut off, and resumes when it likes."""
+LAST_SECONDS = 0.5
+"""For the end of a stream to be sent: a client that does not read must not hold up a service that stops."""
 AGAIN_SECONDS = 1.0
 
 log = logging.getLogger("creditlab.api")
@@ -59,7 +62,9 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if scope.get("head") or await self.stream(receive, send):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def stream(self, receive: Receive, send: Send) -> bool:
         """False where the client does not read, so that no more can be sent."""

@@ -70,6 +70,9 @@ def worker_view(worker: Worker) -> dict[str, Any]:
 
 # ---- the queue -------------------------------------------------------------------------------------------------------
 
+SHOWN = (tables.Job.id, tables.Job.queue, tables.Job.priority, tables.Job.not_before, tables.Job.created_at)
+"""What the queue needs to know of a job: of thousands that are sorted, a page is shown."""
+
 
 def queue(tx: Session, limit: int, after: str | None, *, secret: str) -> Page:
     """A page of the queued jobs in the order in which they will be claimed.
@@ -77,7 +80,7 @@ def queue(tx: Session, limit: int, after: str | None, *, secret: str) -> Page:
     Raises:
         BadCursor: ``after`` was not made by this service.
     """
-    waiting = select(tables.Job).where(tables.Job.status == State.QUEUED)
+    waiting = select(*SHOWN).where(tables.Job.status == State.QUEUED)
     before = 0
     if after is not None:
         priority, job_id = cursors.read(secret, after, {"list": "queue"}).split(" ")
@@ -86,7 +89,7 @@ def queue(tx: Session, limit: int, after: str | None, *, secret: str) -> Page:
         )
         before = tx.scalar(select(func.count()).where(tables.Job.status == State.QUEUED, ahead)) or 0
         waiting = waiting.where(~ahead)
-    rows = list(tx.scalars(waiting.order_by(tables.Job.priority.desc(), tables.Job.id).limit(limit + 1)))
+    rows = list(tx.execute(waiting.order_by(tables.Job.priority.desc(), tables.Job.id).limit(limit + 1)))
     page, has_more = rows[:limit], len(rows) > limit
     cursor = cursors.make(secret, f"{page[-1].priority} {page[-1].id}", {"list": "queue"}) if has_more else None
     return {"object": "list", "data": entries(tx, page, before), "has_more": has_more, "next": cursor}
@@ -104,7 +107,7 @@ def queued(tx: Session, job_id: str) -> Page:
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
-def entries(tx: Session, jobs: Sequence[tables.Job], before: int) -> list[dict[str, Any]]:
+def entries(tx: Session, jobs: Sequence[Any], before: int) -> list[dict[str, Any]]:
     """Jobs as the queue shows them; ``before`` of them are ahead of the first."""
     moment, there = now(tx), fleet(tx)
     told = select(tables.Event.job_id, func.max(tables.Event.at)).where(
@@ -125,7 +128,7 @@ def entries(tx: Session, jobs: Sequence[tables.Job], before: int) -> list[dict[s
     ]
 
 
-def reason(job: tables.Job, position: int, there: Sequence[Worker], moment: datetime) -> str | None:
+def reason(job: Any, position: int, there: Sequence[Worker], moment: datetime) -> str | None:
     """Why a job waits; None where a slot is free for it, so that it starts at any moment."""
     if job.not_before is not None and job.not_before > moment:
         return "retry_backoff"

@@ -3,9 +3,8 @@
 import statistics
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from lab import counters, fleet, tables
@@ -39,32 +38,31 @@ class Gauges:
 def take(tx: Session, *, lease_seconds: float) -> Gauges:
     moment = now(tx)
     waiting = tables.Job.status == State.QUEUED
-    by_status = {status: count for status, count in tx.execute(counted(tables.Job.status))}  # noqa: C416  (rows)
-    by_queue = {queue: count for queue, count in tx.execute(counted(tables.Job.queue).where(waiting))}  # noqa: C416
-    oldest = tx.scalar(select(func.min(tables.Job.created_at)).where(waiting))
+    statuses = select(tables.Job.status, func.count()).group_by(tables.Job.status)
+    by_status = {status: count for status, count in tx.execute(statuses)}  # noqa: C416  (rows)
+    oldest = tx.scalar(select(tables.Job.created_at).where(waiting).order_by(tables.Job.id).limit(1))
     held = tables.Job.status.in_(HELD)
     first_to_expire = tx.scalar(select(func.min(tables.Job.lease_expires_at)).where(held))
     renewed = first_to_expire and first_to_expire - timedelta(seconds=lease_seconds)
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     unheard = or_(tables.Job.rung_at.is_(None), tables.Job.rung_at < moment - RING_AGAIN_AFTER)
+    silent = func.sum(case((and_(due, unheard), 1), else_=0))
+    queued = select(tables.Job.queue, func.count(), silent).where(waiting).group_by(tables.Job.queue)
+    by_queue = {queue: (count, unrung) for queue, count, unrung in tx.execute(queued)}
     there = fleet.fleet(tx)
     return Gauges(
         jobs={status: by_status.get(status, 0) for status in State},
-        queue_depth={queue: by_queue.get(queue, 0) for queue in tables.QUEUES},
+        queue_depth={queue: by_queue.get(queue, (0, 0))[0] for queue in tables.QUEUES},
         queue_age_seconds=age(moment, oldest),
         running_attempts=sum(by_status.get(status, 0) for status in HELD),
         lease_age_seconds=age(moment, renewed),
-        unrung_bells=tx.scalar(select(func.count()).select_from(tables.Job).where(waiting, due, unheard)) or 0,
+        unrung_bells=sum(unrung for _, unrung in by_queue.values()),
         webhook_backlog=tx.scalar(select(func.count()).where(tables.Delivery.status == "pending")) or 0,
         workers=sum(worker.alive for worker in there),
         free_slots=sum(worker.free for worker in there),
         step_seconds=step_seconds(tx),
         counters=counters.read(tx),
     )
-
-
-def counted(column: Any) -> Select[Any]:
-    return select(column, func.count()).group_by(column)
 
 
 def age(moment: datetime, since: datetime | None) -> float:
