@@ -1,7 +1,6 @@
 """``python -m api``: the API's process."""
 
 import argparse
-import logging
 import socket
 import sys
 
@@ -30,13 +29,6 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class NoHealthChecks(logging.Filter):
-    """Keeps the questions of a load balancer out of the access log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (isinstance(record.args, tuple) and {"/livez", "/readyz"} & set(record.args))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to stop; the exit status of the process."""
     parser = argparse.ArgumentParser(prog="python -m api", description="CreditLab's HTTP API")
@@ -56,11 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         ws="none",
         log_config=None,
         lifespan="on",
+        access_log=False,  # the application writes one that has the request ids
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     logs.configure()
-    logging.getLogger("uvicorn.access").addFilter(NoHealthChecks())
     server = Server(config, app.state.watcher)
     server.run()
     return 0 if server.started else 1

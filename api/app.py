@@ -15,9 +15,10 @@ from starlette.middleware import Middleware
 from api import openapi
 from api.gate import Gate
 from api.idempotent import Replay, replayed
+from api.metrics import Measured, Metrics
 from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
 from api.problems import refused_by_router, refused_by_validation
-from api.routes import catalog, jobs, keys, ops, series
+from api.routes import catalog, events, fleet, jobs, keys, ops, series, webhooks
 from api.stream import Watcher
 from lab import bell
 from lab.db import Database
@@ -33,9 +34,10 @@ DESCRIPTION = (
 
 def create_app(settings: Settings) -> FastAPI:
     """The API as an ASGI application; its database has to be migrated already."""
-    layers = [Middleware(Envelope), Middleware(Head), Middleware(Gate, settings=settings), Middleware(JsonBodies)]
-    if settings.auth == "off":
-        layers.insert(2, Middleware(LoopbackOnly))
+    database = Database(settings.database_url, pool_size=POOL_SIZE)
+    watcher = Watcher(database)
+    metrics = Metrics(database, watcher, lease_seconds=settings.lease_seconds)
+    hosts = [Middleware(LoopbackOnly)] if settings.auth == "off" else []
     app = FastAPI(
         title="CreditLab",
         version=version("creditlab"),
@@ -44,7 +46,14 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=layers,
+        middleware=[
+            Middleware(Envelope),
+            Middleware(Head),
+            Middleware(Measured, metrics),
+            *hosts,
+            Middleware(Gate, settings=settings),
+            Middleware(JsonBodies),
+        ],
         exception_handlers={
             HTTPException: refused_by_router,
             Replay: replayed,
@@ -52,9 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
         },
     )
     app.state.settings = settings
-    app.state.database = Database(settings.database_url, pool_size=POOL_SIZE)
-    app.state.watcher = Watcher(app.state.database)
-    for routes in (jobs, series, catalog, keys, ops):
+    app.state.database, app.state.watcher, app.state.metrics = database, watcher, metrics
+    for routes in (jobs, series, events, webhooks, catalog, fleet, keys, ops):
         app.include_router(routes.router)
     app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]
     return app

@@ -1,14 +1,14 @@
 """Conditional requests: a job's ETag is its version and its count of status changes."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from lab.db import Tx
-from lab.errors import JobNotFound
+from lab.errors import JobNotFound, PreconditionRequired
 from lab.reads import statuses
 
 HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
@@ -59,6 +59,17 @@ def known_changes(request: Request) -> set[int]:
     """The counts of status changes in ``If-None-Match``."""
     header = ",".join(request.headers.getlist("if-none-match"))
     return {int(count) for tag in _TAG.findall(header) for count in re.findall(r"^\d{1,18}-(\d{1,18})$", tag)}
+
+
+def expected(request: Request) -> Callable[[str], bool]:
+    """Whether a tag is one that a change expects, by its ``If-Match``.
+
+    Raises:
+        PreconditionRequired: there is none.
+    """
+    if "if-match" not in request.headers:
+        raise PreconditionRequired
+    return lambda tag: is_named(request, "if-match", tag)
 
 
 def stamp(response: Response, tag: str) -> None:

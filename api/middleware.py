@@ -4,24 +4,29 @@ import ipaddress
 import logging
 import re
 import secrets
+import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import internal_error, problem
+from lab import logs
 from lab.errors import BodyTooLarge, LabError
 from lab.settings import Settings
 
 MAX_BODY_BYTES = 1 << 20
 WITH_BODY = {"POST", "PUT", "PATCH"}
 """Methods whose body means something; others are answered as if they had none."""
+QUIET = {"/livez", "/readyz", "/metrics"}
+"""Asked again and again by load balancers and by Prometheus: not in the access log."""
+MAX_PATH = 500
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 log = logging.getLogger("creditlab.api")
 
 
 class Envelope:
-    """The outermost layer: every answer has a request id, every exception becomes a problem."""
+    """The outermost layer: every answer has a request id and a line in the log, every exception becomes a problem."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -34,12 +39,16 @@ class Envelope:
         request_id = wanted if REQUEST_ID.fullmatch(wanted) else f"req_{secrets.token_hex(13)}"
         stamps = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
         scope.setdefault("state", {}).update(request_id=request_id, stamps=stamps)
-        started = False
+        with logs.bound(request_id=request_id):
+            await self.answer(stamps, scope, receive, send)
+
+    async def answer(self, stamps: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+        began, started = time.perf_counter(), None
 
         async def stamped(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                started = True
+                started = message["status"]
                 MutableHeaders(scope=message).update(stamps)
             await send(message)
 
@@ -50,10 +59,23 @@ class Envelope:
                 raise
             await problem(scope, error)(scope, receive, stamped)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"], extra={"request_id": request_id})
+            known = {"request_id": stamps["X-Request-ID"]}
+            log.exception("%s %s failed", scope["method"], scope["path"][:MAX_PATH], extra=known)
             if started:
                 raise
             await problem(scope, internal_error())(scope, receive, stamped)
+        finally:
+            if scope["path"] not in QUIET:
+                write(scope, started, time.perf_counter() - began)
+
+
+def write(scope: Scope, status: int | None, seconds: float) -> None:
+    """The access log's line for a request, at its end: never a query, a header or a body."""
+    method, path = scope["method"], scope["path"][:MAX_PATH]
+    fields = {"method": method, "path": path, "status": status, "duration_ms": round(1000 * seconds, 3)}
+    ids = {"job_id": scope.get("path_params", {}).get("job_id"), "key_id": scope["state"].get("key_id")}
+    known = {name: value[:MAX_PATH] for name, value in ids.items() if value}
+    log.info("%s %s %s", method, path, status or "not answered", extra=fields | known)
 
 
 class Head:

@@ -45,8 +45,10 @@ MEANING = {
     "range_not_satisfiable": "The range begins beyond the end of the file.",
     "rate_limited": "The key, or its project, has asked too often; go on after `Retry-After` seconds.",
     "request_in_progress": "The first request with this Idempotency-Key is still being answered; try again.",
+    "too_many_webhooks": "There are as many webhooks as a project may have. Delete one first.",
     "unsupported_media_type": "Bodies are JSON: send `Content-Type: application/json`, without a content encoding.",
     "version_mismatch": "It has changed since you have read it; read it again and repeat the change.",
+    "webhook_disabled": "The webhook is disabled and is sent nothing. Enable it first.",
     "wrong_state": "The job's status does not allow the command; `allowed` lists the statuses that do.",
 }
 """What each code means, for the page that its ``type`` leads to."""

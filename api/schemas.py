@@ -87,6 +87,7 @@ class Estimate(Answer):
 
 
 class Event(Answer):
+    job_id: str
     seq: int
     type: str
     level: str

@@ -1,28 +1,39 @@
-"""Waiting for a job without holding a connection or a thread: one watcher per process asks for all that are watched."""
+"""Waiting for jobs without holding a connection or a thread: one watcher per process asks for all that are watched."""
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from starlette.concurrency import run_in_threadpool
+import anyio
+import anyio.to_thread
 from starlette.requests import Request
+from starlette.types import Receive
 
 from api.etags import Position, positions_of
-from lab.db import Database
+from lab.db import Database, Tx
 from lab.errors import LabError
+from lab.projects import Caller
 from lab.states import TERMINAL
 
 INTERVAL_SECONDS = 0.1
+QUESTIONS = 2
+"""Threads, and so connections, that all who wait have together."""
+IDS_PER_QUESTION = 1000
 
 log = logging.getLogger("creditlab.api")
+
+T = TypeVar("T")
+Test = Callable[[Position | None], bool]
+"""Whether a job's position (None: there is no such job any more) is news to somebody."""
 
 
 @dataclass(eq=False)
 class Waiter:
-    job_id: str
-    seen: Collection[int]
-    """Counts of status changes that are no news to the client."""
+    tests: Mapping[str, Test]
+    """By the id of the job."""
+    moved: set[str] = field(default_factory=set)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -33,7 +44,10 @@ class Watcher:
         self.db = db
         self.waiters: set[Waiter] = set()
         self.wanted = asyncio.Event()
-        self.closing = False
+        self.closing = asyncio.Event()
+        self.limiter = anyio.CapacityLimiter(QUESTIONS)
+        self.streams = 0
+        """Open ones."""
 
     async def run(self) -> None:
         """Watch until cancelled; while nobody waits, nothing is asked."""
@@ -48,36 +62,61 @@ class Watcher:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def look(self) -> None:
-        ids = {waiter.job_id for waiter in self.waiters}
-        positions = await run_in_threadpool(self.positions, ids)
+        ids = {job_id for waiter in self.waiters for job_id in waiter.tests}
+        positions = await self.ask(lambda tx: self.positions(tx, list(ids)))
         for waiter in self.waiters:
-            if waiter.job_id in ids and is_news(positions.get(waiter.job_id), waiter.seen):
+            known = waiter.tests.keys() & ids
+            waiter.moved |= {job_id for job_id in known if waiter.tests[job_id](positions.get(job_id))}
+            if waiter.moved:
                 waiter.news.set()
 
-    def positions(self, ids: Collection[str]) -> dict[str, Position]:
-        with self.db.read() as tx:
-            return positions_of(tx, ids)
+    def positions(self, tx: Tx, ids: list[str]) -> dict[str, Position]:
+        found: dict[str, Position] = {}
+        for start in range(0, len(ids), IDS_PER_QUESTION):
+            found |= positions_of(tx, ids[start : start + IDS_PER_QUESTION])
+        return found
 
-    async def until_news(self, job_id: str, seen: Collection[int], seconds: float, request: Request) -> None:
-        """Return when the job's status is news, after ``seconds``, when the client hangs up or the service stops."""
-        waiter = Waiter(job_id, seen)
-        if self.closing:
-            waiter.news.set()
+    async def ask(self, question: Callable[[Tx], T], caller: Caller | None = None) -> T:
+        """The answer of a short transaction, as a caller sees it, in one of the few threads for those who wait."""
+        db = caller.of(self.db) if caller else self.db
+
+        def answer() -> T:
+            with db.read() as tx:
+                return question(tx)
+
+        return await anyio.to_thread.run_sync(answer, limiter=self.limiter)
+
+    async def until_moved(self, tests: Mapping[str, Test], seconds: float) -> set[str]:
+        """The jobs that are news; none after ``seconds``, or when the service stops."""
+        waiter = Waiter(tests)
+        if self.closing.is_set():
+            return set()
         self.waiters.add(waiter)
         self.wanted.set()
-        news, gone = asyncio.create_task(waiter.news.wait()), asyncio.create_task(hung_up(request))
         try:
-            await asyncio.wait({news, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(seconds):
+                await waiter.news.wait()
+        except TimeoutError:
+            return set()
         finally:
-            news.cancel()
-            gone.cancel()
             self.waiters.discard(waiter)
             if not self.waiters:
                 self.wanted.clear()
+        return waiter.moved
+
+    async def until_news(self, job_id: str, seen: Collection[int], seconds: float, request: Request) -> None:
+        """Return when the job's status is news, after ``seconds``, when the client hangs up or the service stops."""
+        waiting = asyncio.create_task(self.until_moved({job_id: lambda place: is_news(place, seen)}, seconds))
+        gone = asyncio.create_task(hung_up(request.receive))
+        try:
+            await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            gone.cancel()
 
     def close(self) -> None:
         """Answer everybody who waits, now and from now on: the service is about to stop."""
-        self.closing = True
+        self.closing.set()
         for waiter in self.waiters:
             waiter.news.set()
 
@@ -87,6 +126,6 @@ def is_news(position: Position | None, seen: Collection[int]) -> bool:
     return position is None or position.status in TERMINAL or position.status_changes not in seen
 
 
-async def hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from creditlab import cli_jobs, cli_keys
+from creditlab import cli_fleet, cli_jobs, cli_keys
 from creditlab.shell import Json, Spec, fail, load_settings, print_json, read_spec, service
 
 app = typer.Typer(
@@ -126,6 +126,7 @@ def run(
 
 
 app.add_typer(cli_jobs.app)
+app.add_typer(cli_fleet.app)
 app.add_typer(cli_keys.keys, name="keys")
 app.add_typer(cli_keys.projects, name="projects")
 

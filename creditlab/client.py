@@ -202,6 +202,16 @@ class Client:
     def datasets(self) -> JSON:
         return self._json("GET", "/v1/datasets")
 
+    # ---- the service -------------------------------------------------------------------------------------------------
+
+    def workers(self) -> JSON:
+        """The workers, each with its slots and the jobs in them."""
+        return self._json("GET", "/v1/workers")
+
+    def queue(self, *, job: str | None = None, limit: int = 20, after: str | None = None) -> JSON:
+        """A page of the jobs that wait, the next one first, with position and reason; or the entry of one job."""
+        return self._json("GET", "/v1/queue", params=_given(job=job, limit=limit, after=after))
+
     # ---- HTTP --------------------------------------------------------------------------------------------------------
 
     def _json(self, method: str, path: str, **options: Any) -> JSON:

@@ -14,7 +14,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
 from credit import events
-from lab import bell, checkpoints, progress, projects, series, tables
+from lab import bell, checkpoints, counters, progress, projects, series, tables
 from lab.checkpoints import Stored
 from lab.db import now
 from lab.moves import clean, log, move
@@ -194,10 +194,12 @@ def refused(tx: Session, attempt: Attempt) -> None:
         tables.Attempt.job_id == attempt.job_id, tables.Attempt.number == attempt.number
     )
     tx.execute(late.values(refused_writes=tables.Attempt.refused_writes + 1))
+    counters.count(tx, "fenced_writes")
     job = tx.scalar(select(tables.Job).where(tables.Job.id == attempt.job_id).with_for_update())
     if job is not None:
         message = f"a write of attempt {attempt.number} was refused: it does not own the job any more"
         log(tx, job, now(tx), progress.Note("warning", message, {"attempt": attempt.number}, "warning"))
+        job.version += 1
 
 
 def expired(tx: Session) -> list[Attempt]:

@@ -132,8 +132,13 @@ def now(tx: Session) -> datetime:
     return datetime.now(UTC)
 
 
+def rfc3339(moment: datetime | None) -> str | None:
+    """A time as the API writes it: UTC with a Z, to the microsecond."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def sqlite(url: Any, pool_size: int) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=10, pool_timeout=BUSY_MS / 1000)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=10, pool_timeout=BUSY_MS / 1000, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
@@ -166,6 +171,7 @@ def postgresql(url: Any, pool_size: int) -> Engine:
         max_overflow=10,
         pool_timeout=BUSY_MS / 1000,
         pool_pre_ping=True,
+        hide_parameters=True,  # of errors: a traceback in the log would have what users sent
         connect_args={"connect_timeout": 5, "client_encoding": "utf8", "options": options},
     )
 

@@ -54,6 +54,25 @@ class InvalidSpec(LabError):
         super().__init__(422, "invalid_spec", "The job spec is not valid", detail, errors=errors)
 
 
+class InvalidFields(LabError):
+    """The body is JSON, but not what the operation takes."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        detail = "1 field is wrong" if len(errors) == 1 else f"{len(errors)} fields are wrong"
+        super().__init__(422, "invalid_body", "The body is not valid", detail, errors=errors)
+
+
+class WebhookNotFound(LabError):
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(404, "not_found", "There is no such thing", f"no webhook has the id {webhook_id[:100]!r}")
+
+
+class DeliveryNotFound(LabError):
+    def __init__(self, webhook_id: str, delivery_id: str) -> None:
+        detail = f"webhook {webhook_id[:100]!r} has no delivery {delivery_id[:100]!r}"
+        super().__init__(404, "not_found", "There is no such thing", detail)
+
+
 class JobNotFound(LabError):
     def __init__(self, job_id: str) -> None:
         super().__init__(404, "not_found", "There is no such thing", f"no job has the id {job_id[:100]!r}")
@@ -154,6 +173,8 @@ class RequestInProgress(LabError):
 
 
 class VersionMismatch(LabError):
+    """The client has read another version than there is."""
+
     def __init__(self, tag: str) -> None:
         detail = f"it has changed since it was read: its ETag is {tag}"
         super().__init__(412, "version_mismatch", "It has changed", detail)

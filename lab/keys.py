@@ -16,11 +16,10 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from lab import cursors, projects, tables
-from lab.db import Database, now
+from lab.db import Database, now, rfc3339
 from lab.errors import DatabaseUnavailable, InvalidKey, KeyNotFound, MissingScope, VersionMismatch
 from lab.ids import new_id
 from lab.projects import Caller, Quotas
-from lab.reads import rfc3339
 from lab.settings import Settings
 from lab.tables import SCOPES
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, null, update
 from sqlalchemy.orm import Session
 
-from lab import projects, tables
+from lab import projects, tables, webhooks
 from lab.db import now
 from lab.progress import Note
 from lab.states import HELD, TERMINAL, Event, targets
@@ -50,6 +50,7 @@ def log(tx: Session, job: tables.Job, moment: datetime, note: Note) -> None:
     caller = projects.caller_of(tx)
     given_by = {"key_id": caller.key_id if caller else None}
     tx.add(tables.Event(job_id=job.id, seq=job.last_seq, at=moment, attempt=job.attempt, **given_by, **vars(note)))
+    webhooks.announce(tx, job, moment, note)
 
 
 def clean(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from credit.events import ALIGNMENT_SERIES
 from credit.pairing import Twin, pairing
 from lab import cursors, projects, series, tables
+from lab.db import rfc3339
 from lab.errors import ArtifactNotFound
 from lab.jobs import get
 from lab.states import EDGES, Event, State
@@ -168,20 +169,20 @@ def unmeasured() -> dict[str, Any]:
 def events(tx: Session, job_id: str, after_seq: int = 0, limit: int = 100) -> Page:
     """The log of a job from ``after_seq`` on; ``next`` is the number to go on after. Raises JobNotFound."""
     get(tx, job_id)
-    log = select(tables.Event).where(tables.Event.job_id == job_id, tables.Event.seq > after_seq)
-    rows = list(tx.scalars(log.order_by(tables.Event.seq).limit(limit + 1)))
+    rows = log_of(tx, job_id, after_seq, limit + 1)
     page, has_more = rows[:limit], len(rows) > limit
-    return {
-        "object": "list",
-        "data": [event_view(row) for row in page],
-        "has_more": has_more,
-        "next": page[-1].seq if has_more else None,
-    }
+    return {"object": "list", "data": page, "has_more": has_more, "next": page[-1]["seq"] if has_more else None}
+
+
+def log_of(tx: Session, job_id: str, after_seq: int, limit: int) -> list[dict[str, Any]]:
+    """The next events of a job, as lists and streams show them."""
+    log = select(tables.Event).where(tables.Event.job_id == job_id, tables.Event.seq > after_seq)
+    return [event_view(row) for row in tx.scalars(log.order_by(tables.Event.seq).limit(limit))]
 
 
 def event_view(row: tables.Event) -> dict[str, Any]:
-    shown = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "message", "data", "key_id")}
-    return shown | {"at": rfc3339(row.at)}
+    columns = ("job_id", "seq", "type", "level", "attempt", "message", "data", "key_id")
+    return {name: getattr(row, name) for name in columns} | {"at": rfc3339(row.at)}
 
 
 def artifacts(tx: Session, job_id: str) -> Page:
@@ -254,8 +255,3 @@ def statuses(tx: Session, ids: Iterable[str]) -> dict[str, tuple[int, int, str]]
     columns = (tables.Job.id, tables.Job.version, tables.Job.status_changes, tables.Job.status)
     found = tx.execute(select(*columns).where(tables.Job.id.in_(list(ids))))
     return {job_id: (version, changes, status) for job_id, version, changes, status in found}
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """A time as the API writes it: UTC with a Z, to the microsecond."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -12,7 +12,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from lab import attempts, bell, checkpoints, idempotency, tables
+from lab import attempts, bell, checkpoints, counters, idempotency, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
 from lab.files import Store
@@ -95,7 +95,9 @@ class Reconciler:
             job = attempts.lose(
                 tx, attempt, "lost_worker", "its worker stopped answering", max_attempts=self.settings.max_attempts
             )
-            log.warning("lease expired: job %s attempt %d is now %s", job.id, attempt.number, job.status)
+            counters.count(tx, "reconciler_requeues")
+            known = {"job_id": job.id, "attempt": attempt.number}
+            log.warning("lease expired, the job is now %s", job.status, extra=known)
 
     def _on_duty(self, tx: Session) -> bool:
         """Take or keep the duty's lease."""

@@ -4,12 +4,12 @@ Chunk k of a series holds its points k·SIZE up to (k+1)·SIZE as little-endian 
 (float64, NaN for undefined). All chunks but the last are full.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, and_, delete, false, or_, select
 from sqlalchemy.orm import Session
 
 from credit.events import Point
@@ -119,10 +119,46 @@ def read(
         total = len(columns[0])
         keep = np.arange(total) if max_points is None else downsample(columns[2], max_points)
         steps, epochs, values = columns
-        points = list(map(list, zip(steps[keep].tolist(), epochs[keep].tolist(), nullable(values[keep]), strict=True)))
         described = {"name": name, "layer": layer or None, "total_points": total, "downsampled": len(keep) < total}
-        read_series.append(described | {"points": points})
+        read_series.append(described | {"points": rows_of(steps[keep], epochs[keep], values[keep])})
     return read_series
+
+
+def totals(tx: Session, job_id: str) -> dict[int, int]:
+    """How many points each series of a job has, by the id of the series."""
+    counted = select(Series.id, Series.total_points).where(Series.job_id == job_id)
+    return {row.id: row.total_points for row in tx.execute(counted)}
+
+
+def beyond(tx: Session, job_id: str, known: Mapping[int, int], max_points: int) -> list[dict[str, Any]]:
+    """The points that a reader who knows as many of each series has not seen: ``[{"name", "layer", "points"}, …]``.
+
+    A series that has become shorter was begun anew, and is told from its beginning.
+    """
+    rows = {row.id: row for row in tx.scalars(select(Series).where(Series.job_id == job_id).order_by(Series.id))}
+    moved = {key: known.get(key, 0) for key, row in rows.items() if row.total_points != known.get(key, 0)}
+    first = {key: seen if seen < rows[key].total_points else 0 for key, seen in moved.items()}
+    packed: dict[int, list[Chunk]] = {key: [] for key in first}
+    grown = [and_(Chunk.series_id == key, Chunk.chunk >= seen // SIZE) for key, seen in first.items()]
+    for chunk in tx.scalars(select(Chunk).where(or_(false(), *grown)).order_by(Chunk.series_id, Chunk.chunk)):
+        packed[chunk.series_id].append(chunk)
+    told = []
+    for key, seen in first.items():
+        steps, epochs, values = unpack(packed[key], None, None)
+        keep = downsample(values[seen % SIZE :], max_points) + seen % SIZE
+        told.append(
+            {
+                "name": rows[key].name,
+                "layer": rows[key].layer or None,
+                "points": rows_of(steps[keep], epochs[keep], values[keep]),
+            }
+        )
+    return told
+
+
+def rows_of(steps: Ints, epochs: Floats, values: Floats) -> list[list[Any]]:
+    """Points as ``[step, epoch, value]``."""
+    return list(map(list, zip(steps.tolist(), epochs.tolist(), nullable(values), strict=True)))
 
 
 def nullable(values: Floats) -> list[float | None]:

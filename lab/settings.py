@@ -10,12 +10,19 @@ from urllib.request import url2pathname
 from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from lab import addresses
+
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
 def default_threads() -> int:
     """CPU threads of a training process: half the machine, at most four."""
     return max(1, min(4, (os.cpu_count() or 1) // 2))
+
+
+def of_networks(text: str) -> str:
+    addresses.networks(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -44,6 +51,8 @@ class Settings(BaseSettings):
     quota_running_jobs: int | None = Field(None, ge=1)
     quota_stored_bytes: int | None = Field(None, ge=1)
     quota_requests_per_minute: int = Field(6000, ge=1)
+    webhook_allow: Annotated[str, AfterValidator(of_networks)] = ""
+    """Networks, separated by commas, whose addresses a webhook may lead to although they are not public."""
     given_secret_key: str | None = Field(
         None, min_length=16, validation_alias=AliasChoices("CREDITLAB_SECRET_KEY", "secret_key")
     )
@@ -77,13 +86,17 @@ class Settings(BaseSettings):
         return self.data_dir / "attempts"
 
     @property
+    def webhook_networks(self) -> list[addresses.Network]:
+        return addresses.networks(self.webhook_allow)
+
+    @property
     def cache_dir(self) -> Path:
         """Folder of downloaded data sets."""
         return self.data_dir / "datasets"
 
     @property
     def secret_key(self) -> str:
-        """Signs cursors; given, or made in the data folder at first need and readable by its owner alone."""
+        """Signs cursors, seals webhooks' secrets; given, or made in the data folder, readable by its owner alone."""
         if self.given_secret_key:
             return self.given_secret_key
         path = self.data_dir / "secret_key"

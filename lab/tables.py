@@ -26,6 +26,7 @@ from lab.states import HELD, TERMINAL, State
 QUEUES = ("default", "cuda")
 SCOPES = ("read", "write", "admin")
 """What a key may do; each one holds those before it."""
+DELIVERY = ("pending", "delivered", "failed")
 
 
 class Moment(TypeDecorator[datetime]):
@@ -56,6 +57,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012
         datetime: Moment,
         dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
         int: BigInteger().with_variant(Integer, "sqlite"),
         bytes: LargeBinary,
         str: Text,
@@ -321,3 +323,59 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     holder: Mapped[str] = mapped_column(String(64))
     until: Mapped[datetime]
+
+
+class Counter(Base):
+    """How often something has happened since the database was made; see ``lab.counters``."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[int]
+
+
+class Webhook(OfProject, Base):
+    """Whom to tell of what happens to jobs."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    url: Mapped[str]
+    types: Mapped[list[str]]
+    description: Mapped[str | None]
+    secret: Mapped[str]
+    """Sealed; see ``lab.signatures``."""
+    old_secret: Mapped[str | None]
+    old_secret_until: Mapped[datetime | None]
+    enabled: Mapped[bool]
+    disabled_reason: Mapped[str | None]
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Delivery(Base):
+    """A message to a webhook, written in the transaction of the event that it tells of."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        CheckConstraint(one_of("status", DELIVERY), name="status"),
+        CheckConstraint("(status = 'pending') = (next_at IS NOT NULL)", name="due"),
+        Index("ix_deliveries_webhook_id_id", "webhook_id", "id"),
+        Index("ix_deliveries_status_next_at", "status", "next_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(String(32), ForeignKey("webhooks.id", ondelete="CASCADE"))
+    type: Mapped[str] = mapped_column(String(32))
+    body: Mapped[str]
+    status: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int]
+    """Raised by every claim; a sender that carries an older number may not write any more."""
+    failures: Mapped[int]
+    next_at: Mapped[datetime | None]
+    attempted_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    answer_status: Mapped[int | None]
+    error: Mapped[str | None]
+    created_at: Mapped[datetime]

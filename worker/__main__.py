@@ -16,6 +16,7 @@ from lab.db import Database
 from lab.reconciler import Reconciler
 from lab.settings import Settings
 from worker import launch
+from worker.courier import Courier
 from worker.tasks import Bench, has_cuda, serve
 
 log = logging.getLogger("worker")
@@ -38,7 +39,7 @@ def main() -> int:
     if not settings.broker_url:
         log.error("CREDITLAB_BROKER_URL is not set")
         return 2
-    database = Database(settings.database_url, pool_size=chosen.concurrency + 2)
+    database = Database(settings.database_url, pool_size=chosen.concurrency + 4)
     if not database.is_current():
         log.error("the tables are not those of this version: run `creditlab migrate`")
         return 1
@@ -47,11 +48,14 @@ def main() -> int:
     serve(bench)
     launch.warm()
     reconciler = Reconciler(database, settings)
+    courier = Courier(database, settings)
     bench.enter()
     reconciler.start()
+    courier.start()
     try:
         return listen(bench)
     finally:
+        courier.stop()
         reconciler.stop()
         bench.leave()
         database.dispose()

@@ -1,5 +1,6 @@
 """Jobs: submit, list, look at, wait for, cancel, pause, resume, retry, delete."""
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from lab.states import State
 
 POLL_SECONDS = 2
 
+log = logging.getLogger("creditlab.api")
 router = APIRouter(tags=["jobs"], dependencies=STRICT)
 
 
@@ -58,6 +60,7 @@ def create(
         once.begin(tx)
         also_left(request, "queued-jobs", projects.admit_jobs(tx, 1 + len(run.controls)))
         job_id = jobs.submit(tx, run).id
+        log.info("submitted", extra={"job_id": job_id})
         headers = {"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)}
         return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)), headers)
 

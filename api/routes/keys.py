@@ -8,13 +8,12 @@ from fastapi import APIRouter, Header, Request, Response
 
 from api.bodies import described, read
 from api.deps import STRICT, Body, Db, PageOf, SettingsOf
-from api.etags import is_named
+from api.etags import expected
 from api.openapi import problems
 from api.problems import InvalidBody, shorten
 from api.schemas import Key, KeyChange, KeyCreate, KeyMade, KeyPage
 from lab import keys
 from lab.db import Tx, now
-from lab.errors import PreconditionRequired
 from lab.tables import SCOPES
 
 router = APIRouter(tags=["keys"], dependencies=STRICT)
@@ -55,18 +54,17 @@ def change(
     request: Request,
     response: Response,
     db: Db,
-    if_match: Annotated[str | None, Header(description="The ETag of the key as it was read; required")] = None,
+    if_match: Annotated[str | None, Header(description="The ETag of the key as it was read; required")] = None,  # noqa: ARG001  (for the documentation)
 ) -> Any:
     """Change name, scopes or expiry of a key; what is not named stays. `If-Match` has to hold its ETag."""
     wanted = read(KeyChange, body)
     changes = wanted.model_dump(include=wanted.model_fields_set)
     if "scopes" in changes:
         changes["scope"] = widest(changes.pop("scopes"))
-    if if_match is None:
-        raise PreconditionRequired
+    is_current = expected(request)
     with db.write() as tx:
         refuse_past(tx, changes.get("expires_at"))
-        key = keys.change(tx, key_id, changes, lambda tag: is_named(request, "if-match", tag))
+        key = keys.change(tx, key_id, changes, is_current)
         return stamped(response, key)
 
 

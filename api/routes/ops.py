@@ -7,7 +7,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from prometheus_client.exposition import choose_encoder
 
 from api import docs
 from api.deps import STRICT, SettingsOf, WholeDb
@@ -78,6 +79,17 @@ def checks_of(db: Database, settings: Settings) -> dict[str, Callable[[], str | 
         return None if free >= MIN_FREE_BYTES else f"{free} bytes are free"
 
     return {"database": database, "migrations": migrations, "broker": broker, "disk": disk}
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(request: Request) -> Response:
+    """What Prometheus reads: requests, queue, leases, streams. Gauges are at most five seconds old."""
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(request.app.state.metrics.registry), media_type=media_type)
 
 
 @router.get("/problems/{name}", response_model=ProblemType, responses=problems(404))

@@ -1,4 +1,4 @@
-"""What a job has measured, logged and left: metrics, alignment, results, events, artifacts."""
+"""What a job has measured and left: metrics, alignment, results, artifacts."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from api.download import Download
 from api.etags import is_known, not_modified, position_of, stamp, tag_of
 from api.openapi import problems
 from api.problems import InvalidParameter
-from api.schemas import Alignment, ArtifactList, EventPage, Metrics, Results
+from api.schemas import Alignment, ArtifactList, Metrics, Results
 from lab import reads, series
 
 MAX_STEP = 2**63 - 1
@@ -78,18 +78,6 @@ def results(job_id: str, request: Request, response: Response, db: Db) -> Any:
         return not_modified(tag)
     stamp(response, tag)
     return found
-
-
-@router.get("/v1/jobs/{job_id}/events", response_model=EventPage, responses=problems(404))
-def events(
-    job_id: str,
-    db: Db,
-    after_seq: Annotated[int, Query(ge=0, le=MAX_STEP, description="Events after this number")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Rows of a page")] = 100,
-) -> Any:
-    """The log of what happened, oldest first."""
-    with db.read() as tx:
-        return reads.events(tx, job_id, after_seq, limit)
 
 
 @router.get("/v1/jobs/{job_id}/artifacts", response_model=ArtifactList, responses=problems(404))

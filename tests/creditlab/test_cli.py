@@ -119,10 +119,11 @@ def test_reading_commands_print_the_apis_json(service, finished):
     for (command, *options), path in paths.items():
         told = service.cli(command, finished, *options, "--json")
         assert json.loads(told.stdout) == httpx.get(service.url + path).json()
-    for command in ("methods", "models", "datasets"):
+    for command in ("methods", "models", "datasets", "queue"):
         assert json.loads(service.cli(command, "--json").stdout) == httpx.get(f"{service.url}/v1/{command}").json()
     listed = json.loads(service.cli("list", "--label", "made:for tests", "--json").stdout)
     assert {job["id"] for job in listed["data"]} > {finished}
+    assert json.loads(service.cli("workers", "--json").stdout)["data"][0]["alive"] is True
 
 
 def test_tables_tell_the_same(service, finished):
@@ -137,6 +138,8 @@ def test_tables_tell_the_same(service, finished):
         assert told in table
     assert finished in service.cli("list", "--method", "dfa").stdout
     assert "succeeded" in service.cli("show", finished).stdout
+    assert "alive" in service.cli("workers").stdout
+    assert service.cli("queue", finished).stdout.split() == ["position", "job", "reason", "queued", "(UTC)"]
     assert (
         service.cli("metrics", finished, "--series", "test/accuracy")
         .stdout.splitlines()[1]

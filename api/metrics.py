@@ -1,0 +1,136 @@
+"""What Prometheus reads: requests as they are answered, and gauges of the whole service from its database.
+
+No id, name or label of a user is ever the value of a label: the number of series is bounded by this program.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from http import HTTPMethod, HTTPStatus
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.stream import Watcher
+from lab import counters, gauges
+from lab.db import Database
+from lab.errors import LabError
+
+CACHE_SECONDS = 5.0
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+METHODS = {method.value for method in HTTPMethod}
+BY_LABEL = {
+    "jobs": ("status", "Jobs by status"),
+    "queue_depth": ("queue", "Jobs that wait for a worker"),
+    "step_seconds": ("method", "Median time of a training step over the jobs that succeeded last"),
+}
+PLAIN = {
+    "queue_age_seconds": "Time since the oldest waiting job was submitted",
+    "running_attempts": "Attempts that hold a job",
+    "lease_age_seconds": "Time since a running attempt's lease was renewed, of the oldest one",
+    "unrung_bells": "Waiting jobs for which nobody has rung lately",
+    "webhook_backlog": "Messages to webhooks that have not been received yet",
+    "workers": "Workers that are alive",
+    "free_slots": "Slots of living workers that would take a job",
+}
+
+disable_created_metrics()
+
+
+class Metrics:
+    """The metrics of one application."""
+
+    def __init__(self, database: Database, watcher: Watcher, *, lease_seconds: float) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Histogram(
+            "creditlab_http_request_seconds",
+            "Time until the answer to a request begins",
+            ["method", "route", "status"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        streams = Gauge("creditlab_open_streams", "Streams of events that are open", registry=self.registry)
+        streams.set_function(lambda: watcher.streams)
+        waiters = Gauge("creditlab_waiters", "Streams and requests that wait for news", registry=self.registry)
+        waiters.set_function(lambda: len(watcher.waiters))
+        ProcessCollector(namespace="creditlab", registry=self.registry)
+        self.registry.register(Stored(database, lease_seconds))
+
+
+class Stored(Collector):
+    """Gauges and counters from the database, asked for every five seconds at most."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self.database, self.lease_seconds = database, lease_seconds
+        self._lock = threading.Lock()
+        self._taken_at = float("-inf")
+        self._taken: gauges.Gauges | None = None
+
+    def taken(self) -> gauges.Gauges | None:
+        with self._lock:
+            if time.monotonic() - self._taken_at > CACHE_SECONDS:
+                try:
+                    with self.database.read() as tx:
+                        self._taken = gauges.take(tx, lease_seconds=self.lease_seconds)
+                except LabError:
+                    self._taken = None
+                self._taken_at = time.monotonic()
+            return self._taken
+
+    def describe(self) -> list[Metric]:
+        """Nothing: the registry need not ask the database at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        taken = self.taken()
+        yield GaugeMetricFamily("creditlab_database_up", "Whether the database answers", value=float(taken is not None))
+        if taken is None:
+            return
+        for name, (label, meaning) in BY_LABEL.items():
+            family = GaugeMetricFamily(f"creditlab_{name}", meaning, labels=[label])
+            for key, value in getattr(taken, name).items():
+                family.add_metric([key], value)
+            yield family
+        for name, meaning in PLAIN.items():
+            yield GaugeMetricFamily(f"creditlab_{name}", meaning, value=getattr(taken, name))
+        for name, meaning in counters.COUNTERS.items():
+            yield CounterMetricFamily(f"creditlab_{name}", meaning, value=taken.counters[name])
+
+
+assert {field.name for field in fields(gauges.Gauges)} == {*BY_LABEL, *PLAIN, "counters"}
+
+
+class Measured:
+    """Times every request until its answer begins, by the template of its route."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, answered = time.perf_counter(), False
+
+        def observe(status: int) -> None:
+            nonlocal answered
+            answered = True
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            route = getattr(scope.get("route"), "path_format", "none")
+            taken = time.perf_counter() - began
+            self.metrics.requests.labels(method, route, str(status)).observe(taken)
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                observe(message["status"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if not answered:
+                observe(error.status if isinstance(error, LabError) else HTTPStatus.INTERNAL_SERVER_ERROR.value)
+            raise
