@@ -67,22 +67,30 @@ class JobPage(Answer):
 
 class Warned(Answer):
     pointer: str
-    code: str
+    """RFC 6901, as a URI fragment, of the field to change."""
+    code: Literal["memory", "runtime"]
     detail: str
 
 
 class Estimate(Answer):
-    """What a job would be and cost; nothing is stored."""
+    """What a job would be and cost, named as in ``cost`` of its results; nothing is stored."""
 
     object: Literal["estimate"]
     spec: dict[str, Any]
     parameters: int
     flops_per_step: int
-    peak_memory_bytes: int | None
-    saved_activation_bytes: int | None
-    estimated_seconds: float | None
-    estimated_from: Literal["analytic", "measured"] | None
+    """Of matrix products and convolutions, a multiply-add as two."""
+    peak_memory_bytes: int
+    """Parameters, state of method and optimizer, and the most that a step holds; within a factor of two."""
+    saved_activation_bytes: int
+    """Activations held for a backward pass; within a factor of two."""
+    estimated_seconds: float
+    """Of the training steps, without evaluations and probes."""
+    estimated_from: Literal["analytic", "measured"]
+    """measured: finished jobs of this service, of the same method and kind of model, correct the arithmetic;
+    analytic: arithmetic for one core of a server processor, which may be off by the difference to this machine."""
     warnings: list[Warned]
+    """Limits that the job may exceed; what certainly does is refused."""
 
 
 class Event(Answer):

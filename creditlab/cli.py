@@ -88,14 +88,19 @@ def migrate() -> None:
 
 @app.command()
 def validate(spec: Spec, as_json: Json = False) -> None:
-    """Check a spec without sending it anywhere: exit status 0 valid, 2 invalid."""
+    """Check a spec without sending it anywhere, and say what it would cost: exit status 0 valid, 2 invalid."""
     from lab import specs
+    from lab.forecast import analytic
 
-    run = read_spec(spec, as_json=as_json)
+    chosen = read_spec(spec, as_json=as_json)
+    cost = analytic(specs.resolve(chosen, threads=load_settings().threads))
     if as_json:
-        print_json({"valid": True, "spec": specs.to_dict(run)})
-    else:
-        typer.echo("valid")
+        print_json({"valid": True, "spec": specs.to_dict(chosen), "estimate": vars(cost)})
+        return
+    typer.echo("valid")
+    typer.echo(f"parameters    {cost.parameters:,}")
+    typer.echo(f"a step        {cost.flops_per_step:,} FLOPs, {cost.peak_memory_bytes:,} bytes at its peak")
+    typer.echo(f"training      about {cost.estimated_seconds:.3g} s on a CPU, by arithmetic alone")
 
 
 @app.command()

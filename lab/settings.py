@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import psutil
 from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -32,6 +33,7 @@ class Settings(BaseSettings):
     api_url: str = "http://127.0.0.1:8000"
     api_key: str | None = None
     threads: int = Field(default_factory=default_threads, ge=1, le=256)
+    memory_limit_bytes: int = Field(default_factory=lambda: psutil.virtual_memory().total, ge=2**20)
     lease_seconds: float = Field(60, ge=1)
     max_attempts: int = Field(2, ge=1)
     given_secret_key: str | None = Field(

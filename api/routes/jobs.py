@@ -14,8 +14,7 @@ from api.openapi import SPEC_BODY, problems
 from api.problems import InvalidParameter, shorten
 from api.schemas import Estimate, Job, JobPage
 from api.stream import is_news
-from credit import estimate, spec
-from lab import bell, jobs, reads, specs
+from lab import bell, forecast, jobs, reads, specs
 from lab.db import Database
 from lab.errors import BrokerUnavailable
 from lab.reads import Filters
@@ -42,29 +41,20 @@ def create(
 ) -> Any:
     """Submit a job. Only `method`, `model` and `dataset` are required, and each may be given as its bare name."""
     run = specs.resolve(specs.parse(body), threads=settings.threads)
+    limit = settings.memory_limit_bytes
     if dry_run:
-        return Response(estimated(run).model_dump_json(), media_type="application/json")
+        with db.read() as tx:
+            cost = forecast.forecast(tx, run, memory_limit=limit)
+        told = Estimate(object="estimate", spec=specs.to_dict(run), **vars(cost))
+        return Response(told.model_dump_json(), media_type="application/json")
     if not bell.alive():
         raise BrokerUnavailable
     with db.write() as tx:
+        forecast.check(tx, run, memory_limit=limit)
         job_id = jobs.submit(tx, run).id
         view = reads.job_view(tx, job_id)
     response.headers.update({"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)})
     return view
-
-
-def estimated(run: spec.Run) -> Estimate:
-    return Estimate(
-        object="estimate",
-        spec=specs.to_dict(run),
-        parameters=estimate.parameters(run),
-        flops_per_step=estimate.flops_per_step(run),
-        peak_memory_bytes=None,
-        saved_activation_bytes=None,
-        estimated_seconds=None,
-        estimated_from=None,
-        warnings=[],
-    )
 
 
 @router.get("/v1/jobs", response_model=JobPage, responses=problems(400))
