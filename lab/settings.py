@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     api_key: str | None = None
     threads: int = Field(default_factory=default_threads, ge=1, le=256)
     memory_limit_bytes: int = Field(default_factory=lambda: psutil.virtual_memory().total, ge=2**20)
+    upload_limit_bytes: int = Field(2**30, ge=1)
+    upload_decoded_bytes: int = Field(2**31, ge=1)
+    upload_seconds: float = Field(300, gt=0)
     lease_seconds: float = Field(60, ge=1)
     max_attempts: int = Field(2, ge=1)
     given_secret_key: str | None = Field(
@@ -67,6 +70,11 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Folder of downloaded data sets."""
         return self.data_dir / "datasets"
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Folder of the data sets that users have sent; training processes look for them below ``cache_dir``."""
+        return self.cache_dir / "uploads"
 
     @property
     def secret_key(self) -> str:

@@ -209,6 +209,27 @@ class Artifact(Base):
     created_at: Mapped[datetime]
 
 
+class Dataset(Base):
+    """A data set that a user has sent; its file is known by its hash."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    description: Mapped[str | None]
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    format: Mapped[str] = mapped_column(String(32))
+    channels: Mapped[int]
+    height: Mapped[int]
+    width: Mapped[int]
+    classes: Mapped[int]
+    class_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    train_images: Mapped[int]
+    test_images: Mapped[int]
+    bytes: Mapped[int]
+    created_at: Mapped[datetime]
+
+
 class Worker(Base):
     __tablename__ = "workers"
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from credit import spec
-from credit.data.archives import BadFile
 from credit.data.download import DownloadError, Progress, fetch
 from credit.data.images import Images, recall, remember
 from credit.data.registry import DATASETS
 from credit.data.source import Decoded, Layout, Source
 from credit.events import RunError
+from credit.formats.archives import BadFile
 
 __all__ = ["DATASETS", "Images", "Progress", "Source", "load"]
 
