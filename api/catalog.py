@@ -74,7 +74,7 @@ def dataset(name: str) -> dict[str, Any]:
         "title": kind.title,
         "summary": summary(kind),
         "licence": kind.licence,
-        "citation": asdict(kind.citation),
+        "citation": kind.citation and asdict(kind.citation),
         "bundled": kind.bundled,
         "shape": kind.shape,
         "classes": kind.classes,
