@@ -4,6 +4,7 @@ import argparse
 import logging
 import socket
 import sys
+import tempfile
 
 import uvicorn
 from pydantic import ValidationError
@@ -46,9 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not is_loopback(chosen.host):
         return refuse(f"--host {chosen.host}: without keys (CREDITLAB_AUTH=off) only loopback addresses are served")
     try:
-        app = create_app(Settings.load())
+        settings = Settings.load()
+        app = create_app(settings)
     except (ValidationError, ValueError) as error:
         return refuse(str(error))
+    tempfile.tempdir = str(settings.data_dir)  # what is received waits on the disk of the data, wherever /tmp may be
     config = uvicorn.Config(
         app,
         chosen.host,

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from api import openapi
-from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
+from api.middleware import Bodies, Envelope, Head, LoopbackOnly
 from api.problems import refused_by_router, refused_by_validation
-from api.routes import catalog, jobs, ops, series
+from api.routes import catalog, datasets, jobs, ops, series
 from api.stream import Watcher
 from lab import bell
 from lab.db import Database
@@ -45,7 +45,12 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Envelope), Middleware(Head), Middleware(LoopbackOnly), Middleware(JsonBodies)],
+        middleware=[
+            Middleware(Envelope),
+            Middleware(Head),
+            Middleware(LoopbackOnly),
+            Middleware(Bodies, forms={"/v1/datasets": settings.upload_limit_bytes}),
+        ],
         exception_handlers={
             HTTPException: refused_by_router,
             RequestValidationError: refused_by_validation,
@@ -54,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = Database(settings.database_url, pool_size=POOL_SIZE)
     app.state.watcher = Watcher(app.state.database)
-    for routes in (jobs, series, catalog, ops):
+    for routes in (jobs, series, catalog, datasets, ops):
         app.include_router(routes.router)
     app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]
     return app

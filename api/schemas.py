@@ -248,23 +248,34 @@ class ModelList(Answer):
 
 class Dataset(Answer):
     object: Literal["dataset"]
+    id: str | None
+    """Of one that a user has sent, as specs name it; null: it comes with CreditLab."""
     name: str
     title: str
     summary: str
     licence: str | None
     """Null where its authors state none."""
-    citation: Citation
+    citation: Citation | None
     bundled: bool
     """Comes with CreditLab; others are read from a folder or downloaded at first use."""
     shape: list[int]
     """Channels, height, width."""
     classes: int
+    class_names: list[str] | None
+    """In the order of their labels, where what was sent names them."""
     train_images: int
     validation_images: int
     """Of the official validation split; 0: it has none."""
     test_images: int
     refusal: str | None
     """Why nothing here can train on it; null where something can."""
+    sha256: str | None
+    """Of the decoded content of one that was sent."""
+    format: str | None
+    """In which it was sent."""
+    bytes: int | None
+    """That it takes on the service's disk."""
+    created_at: datetime | None
     options: dict[str, Any]
     """JSON Schema of ``dataset`` in a job spec."""
 

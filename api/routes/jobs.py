@@ -14,7 +14,7 @@ from api.openapi import SPEC_BODY, problems
 from api.problems import InvalidParameter, shorten
 from api.schemas import Estimate, Job, JobPage
 from api.stream import is_news
-from lab import bell, forecast, jobs, reads, specs
+from lab import bell, datasets, forecast, jobs, reads, specs
 from lab.db import Database
 from lab.errors import BrokerUnavailable
 from lab.reads import Filters
@@ -40,6 +40,9 @@ def create(
     dry_run: Annotated[bool, Query(description="Check and estimate; store nothing")] = False,  # noqa: FBT002
 ) -> Any:
     """Submit a job. Only `method`, `model` and `dataset` are required, and each may be given as its bare name."""
+    if datasets.named(body) is not None:
+        with db.read() as tx:
+            body = datasets.pinned(tx, body)
     run = specs.resolve(specs.parse(body), threads=settings.threads)
     limit = settings.memory_limit_bytes
     if dry_run:
@@ -51,6 +54,7 @@ def create(
         raise BrokerUnavailable
     with db.write() as tx:
         forecast.check(tx, run, memory_limit=limit)
+        datasets.hold(tx, run)
         job_id = jobs.submit(tx, run).id
         view = reads.job_view(tx, job_id)
     response.headers.update({"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)})

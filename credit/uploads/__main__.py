@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from credit.uploads import MAX_CLASSES, MAX_IMAGES, MAX_SIDE, File, Refused
+from credit.uploads import MAX_CLASSES, MAX_IMAGES, MAX_SIDE, Refused
 from credit.uploads.decode import Decoded, Split, decode
 
 
@@ -75,11 +76,13 @@ def fingerprint(tensors: dict[str, NDArray[Any]]) -> str:
 
 def ingest(order: dict[str, Any]) -> dict[str, Any]:
     """Check, decode, hash and write. Raises Refused."""
-    files = [File(*file) for file in order["files"]]
-    opened = [(file.name, os.fdopen(file.descriptor, "rb"), os.fstat(file.descriptor).st_size) for file in files]
-    for _, file, _ in opened:
-        file.seek(0)
-    decoded = decode(opened, order["decoded_bytes"])
+    with ExitStack() as stack:
+        files = []
+        for name, descriptor in order["files"]:
+            file = stack.enter_context(os.fdopen(descriptor, "rb"))
+            file.seek(0)
+            files.append((name, file, os.fstat(descriptor).st_size))
+        decoded = decode(files, order["decoded_bytes"])
     classes = check(decoded)
     tensors = canonical(decoded)
     size = sum(tensor.nbytes for tensor in tensors.values())
