@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from credit.uploads import File
@@ -31,12 +31,9 @@ async def received(request: Request) -> AsyncIterator[Form]:
         LabError: the body is no form, or another one than this.
     """
     limits = {"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}
+    parser = MultiPartParser(request.headers, request.stream(), **limits)
     try:
-        form = await request.form(**limits)
-    except HTTPException as error:
-        detail = f"the body is no multipart/form-data that can be read: {error.detail}"
-        raise LabError(400, "malformed_form", "The body is not a valid form", detail) from error
-    try:
+        form = await parser.parse()
         texts: dict[str, str] = {}
         files: list[File] = []
         for field, value in form.multi_items():
@@ -55,5 +52,9 @@ async def received(request: Request) -> AsyncIterator[Form]:
         if "name" not in texts:
             raise InvalidDataset("name", "required: what the data set is to be called")
         yield Form(files, texts["name"], texts.get("description") or None)
+    except MultiPartException as error:
+        detail = f"the body is no multipart/form-data that can be read: {error.message}"
+        raise LabError(400, "malformed_form", "The body is not a valid form", detail) from error
     finally:
-        await form.close()
+        for file in parser._files_to_close_on_error:  # noqa: SLF001  (all it made: also of a part that was cut off)
+            file.close()
