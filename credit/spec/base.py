@@ -65,6 +65,18 @@ def tagged(union: Any) -> dict[str, type[Spec]]:
     return {_tag(member): member for member in get_args(get_args(union)[0])}
 
 
+def member(union: Any, name: str) -> type[Spec]:
+    """The member of a ``ByName`` union that a name belongs to. Raises KeyError."""
+    members = tagged(union)
+    return members[_tag_of(name, members)]
+
+
+def _tag_of(name: str, tags: Collection[str]) -> str:
+    """The name, or the prefix that it begins with, where that is a tag."""
+    prefix = name[: name.find("_") + 1]
+    return prefix if prefix in tags else name
+
+
 def _is_open(member: Any) -> bool:
     return not hasattr(member, "name")
 
@@ -80,8 +92,6 @@ def _told_by(choices: Collection[str]) -> Callable[[Any], str | None]:
     def tag(values: Any) -> str | None:
         if not isinstance(values, dict) or "name" not in values:
             return None
-        name = values["name"]
-        prefix = name[: name.find("_") + 1] if isinstance(name, str) else ""
-        return prefix if prefix in choices else str(name)
+        return _tag_of(str(values["name"]), choices)
 
     return tag
