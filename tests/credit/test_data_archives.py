@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from credit.data import archives
+from credit.formats import archives
 from credit.formats.archives import BadFile, extract, gather, unpack
 from tests.credit.data_files import RANDOM, Pack, tar_gz, zipped
 
