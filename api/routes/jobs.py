@@ -50,10 +50,11 @@ def create(
             cost = forecast.forecast(tx, run, memory_limit=limit)
         told = Estimate(object="estimate", spec=specs.to_dict(run), **vars(cost))
         return Response(told.model_dump_json(), media_type="application/json")
+    with db.read() as tx:
+        forecast.check(tx, run, memory_limit=limit)
     if not bell.alive():
         raise BrokerUnavailable
     with db.write() as tx:
-        forecast.check(tx, run, memory_limit=limit)
         datasets.hold(tx, run)
         job_id = jobs.submit(tx, run).id
         view = reads.job_view(tx, job_id)

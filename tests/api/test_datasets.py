@@ -1,6 +1,7 @@
 """A user's own data sets over HTTP: taken, refused with the reason, kept once, and safe from those who delete them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,22 @@ def test_the_same_content_is_kept_once(clean: Service) -> None:
     document = assert_problem(send(clean, one(npz())), 409, "name_taken")
     assert first.json()["id"] in document["detail"]
     assert len(stored(clean)) == 1
+
+
+def test_sent_by_many_at_once(clean: Service) -> None:
+    raw = npz()
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda k: send(clean, one(raw), f"mine-{k}"), range(6)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert [path.name for path in stored(clean)] == [f"{answers[0].json()['sha256']}.safetensors"]
+
+
+def test_a_check_that_takes_too_long_is_ended(alone: Settings) -> None:
+    with serving(alone.model_copy(update={"upload_seconds": 0.01})) as hasty:
+        document = assert_problem(send(hasty, one(npz())), 422, "invalid_dataset")
+        assert "0.01 s" in document["detail"]
+        assert_nothing_is_stored(hasty)
 
 
 @pytest.mark.parametrize(
