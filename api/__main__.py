@@ -3,6 +3,7 @@
 import argparse
 import socket
 import sys
+import tempfile
 
 import uvicorn
 from pydantic import ValidationError
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         app = create_app(settings)
     except (ValidationError, ValueError) as error:
         return refuse(str(error))
+    tempfile.tempdir = str(settings.data_dir)  # what is received waits on the disk of the data, wherever /tmp may be
     config = uvicorn.Config(
         app,
         chosen.host,

@@ -16,9 +16,9 @@ from api import openapi
 from api.gate import Gate
 from api.idempotent import Replay, replayed
 from api.metrics import Measured, Metrics
-from api.middleware import Envelope, Head, JsonBodies, LoopbackOnly
+from api.middleware import Bodies, Envelope, Head, LoopbackOnly
 from api.problems import refused_by_router, refused_by_validation
-from api.routes import catalog, events, fleet, jobs, keys, ops, series, webhooks
+from api.routes import catalog, datasets, events, fleet, jobs, keys, ops, series, webhooks
 from api.stream import Watcher
 from lab import bell
 from lab.db import Database
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             Middleware(Measured, metrics),
             *hosts,
             Middleware(Gate, settings=settings),
-            Middleware(JsonBodies),
+            Middleware(Bodies, forms={"/v1/datasets": settings.upload_limit_bytes}),
         ],
         exception_handlers={
             HTTPException: refused_by_router,
@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database, app.state.watcher, app.state.metrics = database, watcher, metrics
-    for routes in (jobs, series, events, webhooks, catalog, fleet, keys, ops):
+    for routes in (jobs, series, events, webhooks, catalog, datasets, fleet, keys, ops):
         app.include_router(routes.router)
     app.openapi = functools.partial(openapi.document, app)  # type: ignore[method-assign]
     return app

@@ -8,7 +8,8 @@ from typing import Any, get_args
 from credit import spec
 from credit.literature import METHODS
 from credit.spec.plan import plan, unsuited
-from lab import specs
+from lab import specs, tables
+from lab.db import rfc3339
 
 SHAPE, CLASSES = spec.FashionMNISTMini.shape, spec.FashionMNISTMini.classes
 
@@ -70,18 +71,51 @@ def dataset(name: str) -> dict[str, Any]:
     assert issubclass(kind, spec.Images)
     return {
         "object": "dataset",
+        "id": None,
         "name": name,
         "title": kind.title,
         "summary": summary(kind),
         "licence": kind.licence,
-        "citation": asdict(kind.citation),
+        "citation": kind.citation and asdict(kind.citation),
         "bundled": kind.bundled,
         "shape": kind.shape,
         "classes": kind.classes,
+        "class_names": None,
         "train_images": kind.train_images,
         "validation_images": kind.validation_images,
         "test_images": kind.test_images,
         "refusal": kind.refusal,
+        "sha256": None,
+        "format": None,
+        "bytes": None,
+        "created_at": None,
+        "options": specs.schema(kind),
+    }
+
+
+def uploaded(row: tables.Dataset) -> dict[str, Any]:
+    """A user's own data set, likewise."""
+    kind = spec.Uploaded
+    return {
+        "object": "dataset",
+        "id": row.id,
+        "name": row.name,
+        "title": row.name,
+        "summary": row.description or summary(kind),
+        "licence": kind.licence,
+        "citation": kind.citation,
+        "bundled": False,
+        "shape": [row.channels, row.height, row.width],
+        "classes": row.classes,
+        "class_names": row.class_names,
+        "train_images": row.train_images,
+        "validation_images": 0,
+        "test_images": row.test_images,
+        "refusal": None,
+        "sha256": row.sha256,
+        "format": row.format,
+        "bytes": row.bytes,
+        "created_at": rfc3339(row.created_at),
         "options": specs.schema(kind),
     }
 

@@ -5,6 +5,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +16,7 @@ from lab.errors import BodyTooLarge, LabError
 from lab.settings import Settings
 
 MAX_BODY_BYTES = 1 << 20
+JSON, FORM = "application/json", "multipart/form-data"
 WITH_BODY = {"POST", "PUT", "PATCH"}
 """Methods whose body means something; others are answered as if they had none."""
 QUIET = {"/livez", "/readyz", "/metrics"}
@@ -139,40 +141,47 @@ def refuse_open(host: str, settings: Settings) -> None:
         )
 
 
-class JsonBodies:
-    """Bodies are JSON of at most 1 MiB, counted while they are read."""
+class Bodies:
+    """Bodies are JSON of at most 1 MiB, but for the paths that take forms; either is counted while it is read.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    Args:
+        app: what comes next.
+        forms: of each path that takes a form with files, the most bytes of its body.
+    """
+
+    def __init__(self, app: ASGIApp, forms: Mapping[str, int]) -> None:
+        self.app, self.forms = app, forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in WITH_BODY:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        form = scope["path"] in self.forms
+        most = self.forms[scope["path"]] if form else MAX_BODY_BYTES
         length = headers.get("content-length", "0")
-        if length != "0" or "transfer-encoding" in headers:
-            refuse_media(headers)
-        if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
-            raise BodyTooLarge(MAX_BODY_BYTES)
+        if form or length != "0" or "transfer-encoding" in headers:
+            refuse_media(headers, FORM if form else JSON)
+        if length.isascii() and length.isdigit() and int(length[:20]) > most:
+            raise BodyTooLarge(most)
         count = 0
 
         async def counted() -> Message:
             nonlocal count
             message = await receive()
             count += len(message.get("body", b""))
-            if count > MAX_BODY_BYTES:
-                raise BodyTooLarge(MAX_BODY_BYTES)
+            if count > most:
+                raise BodyTooLarge(most)
             return message
 
         await self.app(scope, counted, send)
 
 
-def refuse_media(headers: Headers) -> None:
-    """Raise unless the body is announced as plain JSON in UTF-8."""
+def refuse_media(headers: Headers, wanted: str) -> None:
+    """Raise unless the body is announced as what is wanted, plainly and in UTF-8."""
     essence, *parameters = (part.strip().lower() for part in headers.get("content-type", "").split(";"))
     charsets = {part.partition("=")[2].strip('"') for part in parameters if part.startswith("charset=")}
     encoding = headers.get("content-encoding", "identity").lower()
-    if essence != "application/json" or charsets - {"utf-8"} or encoding != "identity":
-        detail = "a body must come with Content-Type: application/json, in UTF-8 and without a content encoding"
-        raise LabError(415, "unsupported_media_type", "The body is not JSON", detail)
+    if essence != wanted or charsets - {"utf-8"} or encoding != "identity":
+        detail = f"a body must come with Content-Type: {wanted}, in UTF-8 and without a content encoding"
+        raise LabError(415, "unsupported_media_type", "The body is of another type", detail)

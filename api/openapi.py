@@ -67,6 +67,33 @@ SPEC_BODY = {
 }
 
 
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "name"],
+                    "properties": {
+                        "file": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "minItems": 1,
+                            "maxItems": 4,
+                            "description": "One file, or the four of an idx set",
+                        },
+                        "name": {"type": "string", "pattern": "^(?!ds_)[a-z0-9][a-z0-9._-]{0,63}$"},
+                        "description": {"type": "string", "maxLength": 2000},
+                    },
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route that may fail with these, besides what every route may."""
     return {status: {"description": HTTPStatus(status).phrase} for status in statuses}
@@ -151,11 +178,13 @@ def spec_schemas() -> dict[str, Any]:
     parts = {f"Spec{name}": with_name(part) for name, part in spec_schema.pop("$defs").items()}
     shorthand = dict(spec_schema["properties"])
     for name, union in BARE.items():
-        bare = {
+        bare: dict[str, Any] = {
             "type": "string",
             "enum": list(spec.menu(union)),
             "description": "The name alone: everything else by default",
         }
+        if name == "dataset":
+            bare = {"anyOf": [bare, {"type": "string", "description": "The id or name of a data set that was sent"}]}
         shorthand[name] = {"anyOf": [bare, shorthand[name]]}
     create = {**spec_schema, "title": "JobCreate", "properties": shorthand}
     return parts | {"Spec": {**spec_schema, "title": "Spec"}, "JobCreate": create}
@@ -163,6 +192,8 @@ def spec_schemas() -> dict[str, Any]:
 
 def with_name(part: dict[str, Any]) -> dict[str, Any]:
     """The schema of a part that is told by its name, which therefore has to be given."""
+    if part.get("title") == spec.Uploaded.__name__:  # the service fills in what it knows of it
+        return {**part, "required": ["name"]}
     if "const" not in part["properties"].get("name", {}):
         return part
     return {**part, "required": ["name", *part.get("required", [])]}

@@ -68,22 +68,30 @@ class JobPage(Answer):
 
 class Warned(Answer):
     pointer: str
-    code: str
+    """RFC 6901, as a URI fragment, of the field to change."""
+    code: Literal["memory", "runtime"]
     detail: str
 
 
 class Estimate(Answer):
-    """What a job would be and cost; nothing is stored."""
+    """What a job would be and cost, named as in ``cost`` of its results; nothing is stored."""
 
     object: Literal["estimate"]
     spec: dict[str, Any]
     parameters: int
     flops_per_step: int
-    peak_memory_bytes: int | None
-    saved_activation_bytes: int | None
-    estimated_seconds: float | None
-    estimated_from: Literal["analytic", "measured"] | None
+    """Of matrix products and convolutions, a multiply-add as two."""
+    peak_memory_bytes: int
+    """Parameters, state of method and optimizer, and the most that a step holds; within a factor of two."""
+    saved_activation_bytes: int
+    """Activations held for a backward pass; within a factor of two."""
+    estimated_seconds: float
+    """Of the training steps, without evaluations and probes."""
+    estimated_from: Literal["analytic", "measured"]
+    """measured: finished jobs of this service, of the same method and kind of model, correct the arithmetic;
+    analytic: arithmetic for one core of a server processor, which may be off by the difference to this machine."""
     warnings: list[Warned]
+    """Limits that the job may exceed; what certainly does is refused."""
 
 
 class Event(Answer):
@@ -242,23 +250,34 @@ class ModelList(Answer):
 
 class Dataset(Answer):
     object: Literal["dataset"]
+    id: str | None
+    """Of one that a user has sent, as specs name it; null: it comes with CreditLab."""
     name: str
     title: str
     summary: str
     licence: str | None
     """Null where its authors state none."""
-    citation: Citation
+    citation: Citation | None
     bundled: bool
     """Comes with CreditLab; others are read from a folder or downloaded at first use."""
     shape: list[int]
     """Channels, height, width."""
     classes: int
+    class_names: list[str] | None
+    """In the order of their labels, where what was sent names them."""
     train_images: int
     validation_images: int
     """Of the official validation split; 0: it has none."""
     test_images: int
     refusal: str | None
     """Why nothing here can train on it; null where something can."""
+    sha256: str | None
+    """Of the decoded content of one that was sent."""
+    format: str | None
+    """In which it was sent."""
+    bytes: int | None
+    """That it takes on the service's disk."""
+    created_at: datetime | None
     options: dict[str, Any]
     """JSON Schema of ``dataset`` in a job spec."""
 

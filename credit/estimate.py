@@ -106,7 +106,7 @@ def _mono_forward(run: spec.Run, net: Net, classes: int) -> int:
     """Each projection costs its product, and the gradients of M and h; greedy: the mean over the blocks' turns."""
     method = run.method
     assert isinstance(method, spec.MonoForward)
-    heads = [3 * _projection(shape, classes, method.head.max_features) for shape in ends(net)] + [0]
+    heads = [3 * projection(shape, classes, method.head.max_features) for shape in ends(net)] + [0]
     if method.schedule == "simultaneous":
         return by_blocks(net) + sum(heads)
     turns = [
@@ -124,7 +124,7 @@ def _local_loss(run: spec.Run, net: Net, classes: int) -> int:
     products = samples * classes  # the similarities of the labels: no gradient
     for shape in ends(net):
         if beta < 1:
-            products += 3 * _projection(shape, classes, method.dim_in_decoder)
+            products += 3 * projection(shape, classes, method.dim_in_decoder)
         if beta > 0:
             maps = len(shape) == 3
             matched = math.prod(shape) * (9 * shape[0] if maps else shape[-1])
@@ -133,7 +133,7 @@ def _local_loss(run: spec.Run, net: Net, classes: int) -> int:
     return by_blocks(net) + products
 
 
-def _projection(shape: Shape, classes: int, max_features: int) -> int:
+def projection(shape: Shape, classes: int, max_features: int) -> int:
     return classes * math.prod(pooled(shape, pooling(shape, max_features)))
 
 

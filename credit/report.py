@@ -262,7 +262,7 @@ def what_was_trained(job: Job) -> str:
 def described(part: dict[str, Any], union: Any, always: Iterable[str] = ()) -> str:
     """``sgd (lr 0.05, momentum 0.9)``: the name of a part of a spec and what is not at its default."""
     options = []
-    for field in fields(spec.menu(union)[part["name"]]):
+    for field in fields(spec.member(union, part["name"])):
         value = part.get(field.name)
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         nested = value["name"] if isinstance(value, dict) and "name" in value else None

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from creditlab import cli_fleet, cli_jobs, cli_keys
-from creditlab.shell import Json, Spec, fail, load_settings, print_json, read_spec, service
+from creditlab import cli_datasets, cli_fleet, cli_jobs, cli_keys
+from creditlab.shell import Json, Spec, fail, load_settings, print_json, print_menu, read_spec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,14 +88,19 @@ def migrate() -> None:
 
 @app.command()
 def validate(spec: Spec, as_json: Json = False) -> None:
-    """Check a spec without sending it anywhere: exit status 0 valid, 2 invalid."""
+    """Check a spec without sending it anywhere, and say what it would cost: exit status 0 valid, 2 invalid."""
     from lab import specs
+    from lab.forecast import analytic
 
-    run = read_spec(spec, as_json=as_json)
+    chosen = read_spec(spec, as_json=as_json)
+    cost = analytic(specs.resolve(chosen, threads=load_settings().threads))
     if as_json:
-        print_json({"valid": True, "spec": specs.to_dict(run)})
-    else:
-        typer.echo("valid")
+        print_json({"valid": True, "spec": specs.to_dict(chosen), "estimate": vars(cost)})
+        return
+    typer.echo("valid")
+    typer.echo(f"parameters    {cost.parameters:,}")
+    typer.echo(f"a step        {cost.flops_per_step:,} FLOPs, {cost.peak_memory_bytes:,} bytes at its peak")
+    typer.echo(f"training      about {cost.estimated_seconds:.3g} s on a CPU, by arithmetic alone")
 
 
 @app.command()
@@ -149,29 +154,7 @@ def models(name: Name = None, as_json: Json = False) -> None:
     print_menu("models", name, as_json=as_json)
 
 
-@app.command()
-def datasets(name: Name = None, as_json: Json = False) -> None:
-    """List the data sets, or show one with its options."""
-    print_menu("datasets", name, as_json=as_json)
-
-
-def print_menu(kind: Literal["methods", "models", "datasets"], name: str | None, *, as_json: bool) -> None:
-    """Print one of the service's menus, or one entry of it."""
-    with service() as client:
-        whole = getattr(client, kind)()
-    rows = {row["name"]: row for row in whole["data"]}
-    if name is not None and name not in rows:
-        fail(f"{name!r} is none of the {kind}; there are {', '.join(rows)}")
-    if as_json:
-        print_json(rows[name] if name else whole)
-        return
-    from creditlab import menu, show
-
-    out = show.console()
-    if name:
-        show.print_all(out, menu.entry(rows[name]))
-    else:
-        out.print(getattr(menu, kind)(whole["data"]))
+app.add_typer(cli_datasets.app, name="datasets")
 
 
 def become(module: str, *arguments: str) -> NoReturn:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 LONGEST_WAIT = 60.0
 """Seconds that one request may wait for a change; longer waits are several requests."""
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+"""The answer comes when the data set has been checked."""
 
 
 class ApiError(Exception):
@@ -201,6 +203,22 @@ class Client:
 
     def datasets(self) -> JSON:
         return self._json("GET", "/v1/datasets")
+
+    def dataset(self, name: str) -> JSON:
+        """One data set, by its name or id."""
+        return self._json("GET", f"/v1/datasets/{name}")
+
+    def upload_dataset(self, *paths: str | Path, name: str, description: str | None = None) -> JSON:
+        """Send a data set: one file, or the four of an idx set, streamed; specs name it by the ``id`` of the answer."""
+        with ExitStack() as stack:
+            files = [("file", (Path(path).name, stack.enter_context(Path(path).open("rb")))) for path in paths]
+            data = _given(name=name, description=description)
+            return self._json("POST", "/v1/datasets", files=files, data=data, timeout=UPLOAD_TIMEOUT)
+
+    def delete_dataset(self, name: str) -> None:
+        """Delete a data set that was sent, by its name or id."""
+        with self._answered("DELETE", f"/v1/datasets/{name}"):
+            pass
 
     # ---- the service -------------------------------------------------------------------------------------------------
 

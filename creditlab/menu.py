@@ -25,13 +25,13 @@ def datasets(rows: list[JSON]) -> Table:
     told = [
         (
             row["name"],
-            row["title"] + (" (refused)" if row["refusal"] else " (bundled)" if row["bundled"] else ""),
+            row["id"] or row["title"] + (" (refused)" if row["refusal"] else " (bundled)" if row["bundled"] else ""),
             " × ".join(map(str, row["shape"])),
             row["classes"],
             row["train_images"],
             row["validation_images"] or "–",
             row["test_images"],
-            row["licence"] or "none stated",
+            row["licence"] or ("" if row["id"] else "none stated"),
         )
         for row in rows
     ]

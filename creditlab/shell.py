@@ -4,7 +4,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -77,6 +77,26 @@ def print_table(*heads: str, rows: list[tuple[Any, ...]]) -> None:
     from creditlab import show
 
     show.console().print(show.table(*heads, rows=rows))
+
+
+def print_menu(kind: Literal["methods", "models", "datasets"], name: str | None, *, as_json: bool) -> None:
+    """Print one of the service's menus, or one entry of it by its name or id."""
+    with service() as client:
+        whole = getattr(client, kind)()
+    rows = {row["name"]: row for row in whole["data"]}
+    by_id = {row["id"]: row for row in whole["data"] if row.get("id")}
+    if name is not None and name not in rows | by_id:
+        fail(f"{name!r} is none of the {kind}; there are {', '.join(rows)}")
+    if as_json:
+        print_json((rows | by_id)[name] if name else whole)
+        return
+    from creditlab import menu, show
+
+    out = show.console()
+    if name:
+        show.print_all(out, menu.entry((rows | by_id)[name]))
+    else:
+        out.print(getattr(menu, kind)(whole["data"]))
 
 
 def fail(message: str, errors: Any = (), *, status: int = 1) -> NoReturn:

@@ -1,5 +1,6 @@
 """One database, SQLite or PostgreSQL; what differs between the two ends in this file."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -130,6 +131,13 @@ def now(tx: Session) -> datetime:
     if tx.get_bind().dialect.name == "postgresql":
         return cast("datetime", tx.scalar(select(func.clock_timestamp()))).astimezone(UTC)
     return datetime.now(UTC)
+
+
+def take(tx: Session, name: str) -> None:
+    """Let no other transaction take ``name`` until this one ends. (On SQLite writers wait in turn anyway.)"""
+    if tx.get_bind().dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        tx.execute(select(func.pg_advisory_xact_lock(number)))
 
 
 def rfc3339(moment: datetime | None) -> str | None:

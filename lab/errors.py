@@ -78,6 +78,36 @@ class JobNotFound(LabError):
         super().__init__(404, "not_found", "There is no such thing", f"no job has the id {job_id[:100]!r}")
 
 
+class DatasetNotFound(LabError):
+    def __init__(self, key: str, hint: str = "") -> None:
+        detail = f"no data set has the id or name {key[:100]!r}{hint}"
+        super().__init__(404, "not_found", "There is no such thing", detail)
+
+
+class InvalidDataset(LabError):
+    """What was sent is no data set; ``parameter`` is the field of the form that is wrong."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        errors = [{"parameter": parameter, "detail": detail}]
+        super().__init__(422, "invalid_dataset", "The data set is not valid", f"{parameter}: {detail}", errors=errors)
+
+
+class NameTaken(LabError):
+    def __init__(self, name: str, owner: str) -> None:
+        super().__init__(409, "name_taken", "The name is taken", f"{name!r} is the name of {owner}; choose another")
+
+
+class DatasetInUse(LabError):
+    def __init__(self, key: str, job_id: str) -> None:
+        detail = f"{key[:100]!r} is used by {job_id}, which has not ended"
+        super().__init__(409, "dataset_in_use", "The data set is in use", detail, job_id=job_id)
+
+
+class BuiltIn(LabError):
+    def __init__(self, name: str) -> None:
+        super().__init__(409, "built_in", "The data set stays", f"{name!r} comes with CreditLab and cannot be deleted")
+
+
 class ArtifactNotFound(LabError):
     def __init__(self, job_id: str, name: str) -> None:
         detail = f"job {job_id[:100]!r} has no artifact {name[:100]!r}"

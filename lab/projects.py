@@ -119,16 +119,24 @@ def admit_jobs(tx: Session, count: int) -> int | None:
         most = quotas.queued_jobs
         detail = f"{count} more would make {most - left} queued jobs; the project may have {most}"
         raise QuotaExceeded("queued-jobs", detail)
-    if quotas.stored_bytes is not None and (stored := stored_bytes(tx)) >= quotas.stored_bytes:
-        detail = f"the project stores {stored} bytes and may store {quotas.stored_bytes}; delete jobs that have ended"
-        raise QuotaExceeded("stored-bytes", detail)
+    admit_bytes(tx, 1)
     return left
+
+
+def admit_bytes(tx: Session, more: int) -> None:
+    """Make sure that the caller's project may store so many bytes more. Raises QuotaExceeded."""
+    caller = caller_of(tx)
+    most = caller.quotas.stored_bytes if caller else None
+    if most is not None and (stored := stored_bytes(tx)) + more > most:
+        detail = f"the project stores {stored} bytes and may store {most}; delete jobs that have ended, or data sets"
+        raise QuotaExceeded("stored-bytes", detail)
 
 
 def stored_bytes(tx: Session) -> int:
     """How much the caller's project has stored."""
-    sizes = select(func.sum(tables.Artifact.size)).join(tables.Job, tables.Job.id == tables.Artifact.job_id)
-    return int(tx.scalar(sizes) or 0)
+    artifacts = select(func.sum(tables.Artifact.size)).join(tables.Job, tables.Job.id == tables.Artifact.job_id)
+    datasets = select(func.sum(tables.Dataset.bytes))
+    return int(tx.scalar(artifacts) or 0) + int(tx.scalar(datasets) or 0)
 
 
 def has_room(default: int | None) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import psutil
 from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -39,6 +40,10 @@ class Settings(BaseSettings):
     api_url: str = "http://127.0.0.1:8000"
     api_key: str | None = None
     threads: int = Field(default_factory=default_threads, ge=1, le=256)
+    memory_limit_bytes: int = Field(default_factory=lambda: psutil.virtual_memory().total, ge=2**20)
+    upload_limit_bytes: int = Field(2**30, ge=1)
+    upload_decoded_bytes: int = Field(2**31, ge=1)
+    upload_seconds: float = Field(300, gt=0)
     lease_seconds: float = Field(60, ge=1)
     max_attempts: int = Field(2, ge=1)
     checkpoint_seconds: float = Field(30, ge=0)
@@ -93,6 +98,11 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Folder of downloaded data sets."""
         return self.data_dir / "datasets"
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Folder of the data sets that users have sent; training processes look for them below ``cache_dir``."""
+        return self.cache_dir / "uploads"
 
     @property
     def secret_key(self) -> str:

@@ -180,7 +180,7 @@ def locate(location: tuple[str | int, ...]) -> tuple[Path, Kind, str]:
     while rest:
         step, kind = rest.pop(0), kind.inner()
         if kind.by_name:
-            kind = Kind(spec.menu(kind_union(kind))[str(step)])
+            kind = Kind(spec.tagged(kind_union(kind))[str(step)])
         elif is_dataclass(kind.type):
             hints = get_type_hints(kind.type, include_extras=True)
             kind, field = Kind.of(hints.get(str(step), Any)), str(step)

@@ -1,67 +1,26 @@
 """The tables. Impossible rows are refused by the database itself; every time is database time in UTC."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     CheckConstraint,
-    DateTime,
-    Dialect,
     ForeignKey,
     Index,
-    Integer,
-    LargeBinary,
-    MetaData,
     String,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from lab.columns import Base as Base
+from lab.columns import of_job, one_of
 from lab.states import HELD, TERMINAL, State
 
 QUEUES = ("default", "cuda")
 SCOPES = ("read", "write", "admin")
 """What a key may do; each one holds those before it."""
 DELIVERY = ("pending", "delivered", "failed")
-
-
-class Moment(TypeDecorator[datetime]):
-    """A time in UTC, to the microsecond, on databases with and without time zones."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return value and value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012
-        datetime: Moment,
-        dict[str, Any]: JSON(none_as_null=True),
-        list[str]: JSON(none_as_null=True),
-        int: BigInteger().with_variant(Integer, "sqlite"),
-        bytes: LargeBinary,
-        str: Text,
-    }
 
 
 class Project(Base):
@@ -82,14 +41,6 @@ class OfProject:
     """Mixin of rows that belong to one project: a caller's transaction sees those of its own; see ``lab.projects``."""
 
     project_id: Mapped[str] = mapped_column(String(63), ForeignKey("projects.id"))
-
-
-def of_job(**options: Any) -> Mapped[str]:
-    return mapped_column(String(32), ForeignKey("jobs.id", ondelete="CASCADE"), **options)
-
-
-def one_of(column: str, values: Any) -> str:
-    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
 
 
 class Key(OfProject, Base):
@@ -298,6 +249,28 @@ class Artifact(Base):
     media_type: Mapped[str] = mapped_column(String(128))
     location: Mapped[str]
     """Path below the artifact store."""
+    created_at: Mapped[datetime]
+
+
+class Dataset(OfProject, Base):
+    """A data set that a user has sent; its file is known by its hash."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("project_id", "name"), UniqueConstraint("project_id", "sha256"))
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    description: Mapped[str | None]
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    format: Mapped[str] = mapped_column(String(32))
+    channels: Mapped[int]
+    height: Mapped[int]
+    width: Mapped[int]
+    classes: Mapped[int]
+    class_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    train_images: Mapped[int]
+    test_images: Mapped[int]
+    bytes: Mapped[int]
     created_at: Mapped[datetime]
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from credit import spec
 from credit.data import DATASETS
-from credit.data.archives import unpack
-from credit.data.readers import idx
-from credit.data.source import Bytes, Content
+from credit.formats import Bytes, Content
+from credit.formats.archives import unpack
+from credit.formats.readers import idx
 
 PER_CLASS = {"train": 800, "t10k": 200}
 

@@ -1,4 +1,4 @@
-"""What can be trained: methods, models, data sets."""
+"""What can be trained: methods and models."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ from api import catalog
 from api.deps import STRICT
 from api.openapi import problems
 from api.problems import NotFound, shorten
-from api.schemas import Dataset, DatasetList, Method, MethodList, ModelList
+from api.schemas import Method, MethodList, ModelList
 from credit import spec
 
 router = APIRouter(tags=["catalogue"], dependencies=STRICT)
@@ -32,18 +32,6 @@ async def show_method(name: str) -> Any:
 async def list_models() -> Any:
     """Models, each with its options as JSON Schema."""
     return listed(catalog.model(name) for name in spec.menu(spec.Model))
-
-
-@router.get("/v1/datasets", response_model=DatasetList)
-async def list_datasets() -> Any:
-    """Data sets: shape, classes, sizes, licence and citation."""
-    return listed(catalog.dataset(name) for name in spec.menu(spec.Dataset))
-
-
-@router.get("/v1/datasets/{name}", response_model=Dataset, responses=problems(404))
-async def show_dataset(name: str) -> Any:
-    """One data set."""
-    return catalog.dataset(known(name, spec.Dataset, "data set"))
 
 
 def listed(rows: Iterable[Any]) -> dict[str, Any]:

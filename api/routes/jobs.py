@@ -18,8 +18,7 @@ from api.problems import InvalidParameter, shorten
 from api.schemas import Estimate, Job, JobPage
 from api.stream import is_news
 from api.times import Moment
-from credit import estimate, spec
-from lab import bell, jobs, projects, reads, specs
+from lab import bell, datasets, forecast, jobs, projects, reads, specs
 from lab.db import Database
 from lab.errors import BrokerUnavailable
 from lab.files import Store
@@ -52,31 +51,27 @@ def create(
     dry_run: Annotated[bool, Query(description="Check and estimate; store nothing")] = False,  # noqa: FBT002
 ) -> Any:
     """Submit a job. Only `method`, `model` and `dataset` are required, and each may be given as its bare name."""
+    if datasets.named(body) is not None:
+        with db.read() as tx:
+            body = datasets.pinned(tx, body)
     run = specs.resolve(specs.parse(body), threads=settings.threads)
+    limit = settings.memory_limit_bytes
     if dry_run:
-        return Response(estimated(run).model_dump_json(), media_type="application/json")
+        with db.read() as tx:
+            cost = forecast.forecast(tx, run, memory_limit=limit)
+        told = Estimate(object="estimate", spec=specs.to_dict(run), **vars(cost))
+        return Response(told.model_dump_json(), media_type="application/json")
+    with db.read() as tx:
+        forecast.check(tx, run, memory_limit=limit)
     require_broker()
     with db.write() as tx:
         once.begin(tx)
         also_left(request, "queued-jobs", projects.admit_jobs(tx, 1 + len(run.controls)))
+        datasets.hold(tx, run)
         job_id = jobs.submit(tx, run).id
         log.info("submitted", extra={"job_id": job_id})
         headers = {"Location": f"/v1/jobs/{job_id}", "Retry-After": str(POLL_SECONDS)}
         return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)), headers)
-
-
-def estimated(run: spec.Run) -> Estimate:
-    return Estimate(
-        object="estimate",
-        spec=specs.to_dict(run),
-        parameters=estimate.parameters(run),
-        flops_per_step=estimate.flops_per_step(run),
-        peak_memory_bytes=None,
-        saved_activation_bytes=None,
-        estimated_seconds=None,
-        estimated_from=None,
-        warnings=[],
-    )
 
 
 @router.get("/v1/jobs", response_model=JobPage, responses=problems(400))

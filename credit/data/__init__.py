@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from credit import spec
-from credit.data.archives import BadFile
 from credit.data.download import DownloadError, Progress, fetch
-from credit.data.images import Images, recall, remember
+from credit.data.images import Images, read, recall, remember
 from credit.data.registry import DATASETS
 from credit.data.source import Decoded, Layout, Source
 from credit.events import RunError
+from credit.formats.archives import BadFile
 
 __all__ = ["DATASETS", "Images", "Progress", "Source", "load"]
 
@@ -32,6 +32,8 @@ def load(dataset: spec.Images, *, datasets: Path | None, cache: Path, progress: 
     Raises:
         RunError: ``dataset_unavailable``; the message says what was looked for, where, and what to do.
     """
+    if isinstance(dataset, spec.Uploaded):
+        return uploaded(dataset, [*([datasets] if datasets else []), cache / "uploads"])
     source = DATASETS[type(dataset)]
     roots = [HERE / source.name] if source.bundled else _roots(source, datasets, cache)
     try:
@@ -43,6 +45,23 @@ def load(dataset: spec.Images, *, datasets: Path | None, cache: Path, progress: 
         if wanted is not None and wanted > there:
             told = f"{name} is {wanted}, but the {source.name} on this machine is a subset with {there} such images"
             raise RunError("dataset_unavailable", f"{told}; ask for no more, or place the whole set")
+    return images
+
+
+def uploaded(dataset: spec.Uploaded, folders: Sequence[Path]) -> Images:
+    """A user's own set, from the first of the folders that has the file of its hash.
+
+    Raises:
+        RunError: ``dataset_unavailable``.
+    """
+    paths = [folder / f"{dataset.sha256}.safetensors" for folder in folders]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        looked = ", ".join(map(str, paths))
+        raise RunError("dataset_unavailable", f"data set {dataset.name} is not on this machine; looked for {looked}")
+    images = read(path)
+    if images is None or images.sha256 != dataset.sha256:
+        raise RunError("dataset_unavailable", f"data set {dataset.name}: {path} is damaged; send the data set again")
     return images
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from credit import spec
-from credit.data.archives import BadFile, gather
-from credit.data.source import Bytes, Content, Decoded, Layout, Samples, Source
+from credit.data.source import Decoded, Layout, Source
+from credit.formats import Bytes, Content, Samples
+from credit.formats.archives import BadFile, gather
 
 ROOT = "tiny-imagenet-200"
 CLASSES = f"{ROOT}/wnids.txt"

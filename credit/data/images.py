@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -58,6 +59,11 @@ def remember(decoded: Images, path: Path, key: str) -> None:
 
 def recall(path: Path, key: str) -> Images | None:
     """The data set that ``remember`` wrote, or None if there is none, it came from something else or is damaged."""
+    return read(path, key)
+
+
+def read(path: Path, key: str | None = None) -> Images | None:
+    """The data set in a file of its tensors, or None if it is damaged or, where a key is given, has another."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -68,3 +74,13 @@ def recall(path: Path, key: str) -> Images | None:
     except (OSError, SafetensorError):
         return None
     return decoded if decoded.sha256 == metadata.get("sha256") else None
+
+
+def moments(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of uint8 images (N, C, H, W), in [0, 1], from exact counts."""
+    counts_CV = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
+    values_V = torch.arange(256, dtype=torch.float64) / 255
+    total_C = counts_CV.sum(1)
+    mean_C = counts_CV @ values_V / total_C
+    deviation_C = (counts_CV @ values_V.square() / total_C - mean_C.square()).clamp_min(0).sqrt()
+    return tuple(mean_C.tolist()), tuple(torch.where(deviation_C > 0, deviation_C, 1.0).tolist())

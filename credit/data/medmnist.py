@@ -1,9 +1,9 @@
 """MedMNIST's two-dimensional sets: one npz file each, of 28×28 images, as published on Zenodo (record 10519652)."""
 
 from credit import spec
-from credit.data import readers
 from credit.data.parts import UNKNOWN, Parts
 from credit.data.source import Layout, Remote
+from credit.formats import readers
 
 ADDRESS = "https://zenodo.org/records/10519652/files"
 ORGANS = (

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from credit import spec
-from credit.data.archives import BadFile, extract, unpack
-from credit.data.source import Content, Decoded, Layout, Samples, Source, algorithm, digest
+from credit.data.source import Decoded, Layout, Source, algorithm, digest
+from credit.formats import Content, Samples
+from credit.formats.archives import BadFile, extract, unpack
 
 Reader = Callable[[Sequence[Content], int], Samples]
 """(the parts of one split, number of classes) → images and labels; raises ``BadFile``."""

@@ -1,11 +1,11 @@
 """DATASETS: spec class → its official files, their checksums, its reader and its constants."""
 
 from credit import spec
-from credit.data import readers
 from credit.data.image_tree import ImageTree
 from credit.data.medmnist import MEDMNIST
 from credit.data.parts import Parts
 from credit.data.source import Layout, Remote, Source
+from credit.formats import readers
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

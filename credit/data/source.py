@@ -8,21 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
 from credit import spec
-
-Bytes = NDArray[np.uint8]
-Samples = tuple[Bytes, Bytes]
-"""Images (N, C, H, W) and labels (N,)."""
-
-
-class Content(NamedTuple):
-    """The bytes of one part, unpacked, and where they came from (for messages)."""
-
-    origin: str
-    raw: bytes
+from credit.formats import Content, Samples
 
 
 class Decoded(NamedTuple):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from credit import spec
 from credit.data import DATASETS, Images
+from credit.data.images import moments
 
 SUBSET_SEED = 20_190_612
 """Subsets depend on the data set alone, never on a run's seed."""
@@ -52,10 +53,7 @@ def split(images: Images, dataset: spec.Images, device: torch.device) -> Splits:
     A subset of n is the first n of one fixed permutation, so subsets are nested; the validation split is the official
     one, else the end of the chosen training images. Every split keeps the order of the file.
     """
-    source = DATASETS[type(dataset)]
-    channels = len(source.mean)
-    unit = ((0.0,) * channels, (1.0,) * channels)
-    mean, std = unit if dataset.normalize == "unit" else (source.mean, source.std)
+    mean, std = _constants(images, dataset)
     chosen = _permutation(len(images.train_y))[: dataset.train_samples]
     held_out = round(len(chosen) * dataset.validation_fraction)
     train, validation = chosen[: len(chosen) - held_out], chosen[len(chosen) - held_out :]
@@ -75,6 +73,17 @@ def split(images: Images, dataset: spec.Images, device: torch.device) -> Splits:
         validation=held,
         test=part(images.test_x, images.test_y, test),
     )
+
+
+def _constants(images: Images, dataset: spec.Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What becomes 0 and 1 in each channel: the data set's published mean and deviation, or those of a user's own."""
+    channels = images.train_x.shape[1]
+    if dataset.normalize == "unit":
+        return (0.0,) * channels, (1.0,) * channels
+    if isinstance(dataset, spec.Uploaded):
+        return moments(images.train_x)
+    source = DATASETS[type(dataset)]
+    return source.mean, source.std
 
 
 def _image(value_C: Tensor, x: Tensor) -> Tensor:

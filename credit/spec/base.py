@@ -1,5 +1,6 @@
 """What every part of a spec is made of: ranges, strictness, and unions told apart by name."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_args
 
@@ -44,14 +45,53 @@ class ByName:
     """Marks a union of specs that are told apart by their ``name``.
 
     Speaks pydantic's protocol without importing it, so that the JSON layer reports an unknown name once, with the
-    names there are, instead of one error per member of the union.
+    names there are, instead of one error per member of the union. One member may have many names instead of one: all
+    that begin with its ``prefix``, by which it is known then.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
-        choices = {member.name: handler.generate_schema(member) for member in get_args(source)}
-        return {"type": "tagged-union", "discriminator": "name", "choices": choices}
+        choices = {_tag(member): handler.generate_schema(member) for member in get_args(source)}
+        tells = _told_by(choices) if any(_is_open(member) for member in get_args(source)) else "name"
+        return {"type": "tagged-union", "discriminator": tells, "choices": choices}
 
 
 def menu(union: Any) -> dict[str, type[Spec]]:
-    """The members of a ``ByName`` union by name: ``menu(Method)["dfa"] is DFA``."""
-    return {member.name: member for member in get_args(get_args(union)[0])}
+    """The members of a ``ByName`` union by name: ``menu(Method)["dfa"] is DFA``; those of many names left out."""
+    return {member.name: member for member in get_args(get_args(union)[0]) if not _is_open(member)}
+
+
+def tagged(union: Any) -> dict[str, type[Spec]]:
+    """All members of a ``ByName`` union by what they are told by: a name, or a prefix of names."""
+    return {_tag(member): member for member in get_args(get_args(union)[0])}
+
+
+def member(union: Any, name: str) -> type[Spec]:
+    """The member of a ``ByName`` union that a name belongs to. Raises KeyError."""
+    members = tagged(union)
+    return members[_tag_of(name, members)]
+
+
+def _tag_of(name: str, tags: Collection[str]) -> str:
+    """The name, or the prefix that it begins with, where that is a tag."""
+    prefix = name[: name.find("_") + 1]
+    return prefix if prefix in tags else name
+
+
+def _is_open(member: Any) -> bool:
+    return not hasattr(member, "name")
+
+
+def _tag(member: Any) -> str:
+    tag: str = member.prefix if _is_open(member) else member.name
+    return tag
+
+
+def _told_by(choices: Collection[str]) -> Callable[[Any], str | None]:
+    """What finds the tag of a JSON object: its name or the prefix of it; None where it has no name."""
+
+    def tag(values: Any) -> str | None:
+        if not isinstance(values, dict) or "name" not in values:
+            return None
+        return _tag_of(str(values["name"]), choices)
+
+    return tag

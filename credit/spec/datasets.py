@@ -1,9 +1,14 @@
 """The data sets: their sizes, sources and licences, and what of them is used."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Ge, Le, MaxLen, MinLen
+
 from credit.spec.base import ByName, Count, Fraction, Incompatible, Spec
+
+Side = Annotated[int, Ge(1), Le(1024)]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ class Images(Spec):
     title: ClassVar[str]
     licence: ClassVar[str | None]
     """None where its authors state none."""
-    citation: ClassVar[Citation]
+    citation: ClassVar[Citation | None]
+    """None of a user's own."""
     bundled: ClassVar[bool] = False
     """Comes with CreditLab."""
     refusal: ClassVar[str | None] = None
@@ -277,6 +283,29 @@ class OrganSMNIST(MedMNIST):
     name: Literal["organsmnist"] = "organsmnist"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Uploaded(Images):
+    """A data set that a user has sent, by its id; the service fills in what it is, so that the spec says it all."""
+
+    prefix: ClassVar[str] = "ds_"
+    title, licence, citation = "A data set of the user's own", None, None
+
+    name: Annotated[str, MaxLen(64)]
+    """Its id; a request may give the name that its user has given it."""
+    sha256: Annotated[str, MinLen(64), MaxLen(64)]
+    """Of its tensors, as in ``environment.dataset_sha256`` of the results."""
+    shape: Annotated[tuple[Side, ...], MinLen(3), MaxLen(3)]  # type: ignore[misc,assignment]  # others: of a class
+    """Channels, height, width."""
+    classes: Annotated[int, Ge(2), Le(1000)]  # type: ignore[misc]
+    train_images: Count  # type: ignore[misc]
+    test_images: Count  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise Incompatible("/sha256", "a SHA-256 is 64 hexadecimal digits in lower case")
+        super().__post_init__()
+
+
 Dataset = Annotated[
     FashionMNISTMini
     | MNIST
@@ -295,6 +324,7 @@ Dataset = Annotated[
     | TissueMNIST
     | OrganAMNIST
     | OrganCMNIST
-    | OrganSMNIST,
+    | OrganSMNIST
+    | Uploaded,
     ByName(),
 ]

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from lab.tables import Base
+from lab import tables
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=tables.Base.metadata,
     render_as_batch=True,
     transactional_ddl=True,
     compare_type=True,

@@ -55,6 +55,23 @@ def test_dry_run_stores_nothing(service: Service, flag: str) -> None:
     assert estimate["parameters"] == 784 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
     assert estimate["flops_per_step"] > 2 * 50 * 784 * 16
     assert estimate["spec"]["training"]["seed"] == 1
+    assert estimate["peak_memory_bytes"] > estimate["saved_activation_bytes"] > 0
+    assert (estimate["estimated_from"], estimate["warnings"]) == ("analytic", [])
+    assert set(service.rows().values()) == {0}
+
+
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"max_runtime_seconds": 1e-6}, "#/max_runtime_seconds"),
+        ({"model": {"name": "mlp", "hidden": [65_536] * 20}, "max_runtime_seconds": 3e7}, "#/model"),
+    ],
+)
+def test_what_cannot_be_is_refused(service: Service, query: str, fields: dict[str, Any], pointer: str) -> None:
+    answer = service.client.post(f"/v1/jobs{query}", json=factories.TINY | fields)
+    document = assert_problem(answer, 422, "invalid_spec")
+    assert [error["pointer"] for error in document["errors"]] == [pointer]
     assert set(service.rows().values()) == {0}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from credit.data import archives
-from credit.data.archives import BadFile, extract, gather, unpack
+from credit.formats import archives
+from credit.formats.archives import BadFile, extract, gather, unpack
 from tests.credit.data_files import RANDOM, Pack, tar_gz, zipped
 
 

@@ -18,9 +18,9 @@ import torch
 from credit import spec
 from credit.data import DATASETS, Images, load
 from credit.data.parts import Parts, Reader
-from credit.data.readers import cifar10, cifar10_records, cifar100, cifar100_records, idx
 from credit.data.source import Layout, Remote
 from credit.events import RunError
+from credit.formats.readers import cifar10, cifar10_records, cifar100, cifar100_records, idx
 from tests.credit.data_files import (
     Pack,
     fine_pickle,

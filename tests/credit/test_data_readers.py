@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from credit.data.archives import BadFile
-from credit.data.readers import cifar10, cifar10_records, cifar100, cifar100_records, idx, npy
-from credit.data.source import Content
+from credit.formats import Content
+from credit.formats.archives import BadFile
+from credit.formats.readers import cifar10, cifar10_records, cifar100, cifar100_records, idx, npy
 from tests.credit.data_files import (
     RANDOM,
     Bytes,

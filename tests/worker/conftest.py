@@ -1,6 +1,7 @@
 """A service of one worker, shared by the tests of a module."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,4 +18,11 @@ def service(
     folder = tmp_path_factory.mktemp("service")
     with fresh_database(request.param, request, folder) as url, serving(url, folder, broker) as made:
         made.start_worker()
+        yield made
+
+
+@pytest.fixture
+def own_service(request: pytest.FixtureRequest, tmp_path: Path, broker: EmbeddedBroker) -> Iterator[Service]:
+    """A service with no worker yet."""
+    with fresh_database("sqlite", request, tmp_path) as url, serving(url, tmp_path, broker) as made:
         yield made

@@ -296,9 +296,9 @@ def test_another_secret_key_is_said_and_nothing_is_sent(
 
 @pytest.mark.slow
 def test_a_worker_killed_while_sending_sends_nothing_twice_under_two_ids(
-    own_service: tuple[Service, Any], receiver: Receiver
+    own_service: Service, receiver: Receiver
 ) -> None:
-    service, _ = own_service
+    service = own_service
     service.settings = service.settings.model_copy(update={"webhook_allow": "127.0.0.0/8"})
     database, over = service.database, threading.Event()
     receiver.answer = lambda request: over.wait(60) and status(200)(request)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from credit.data.source import Content
+from credit.formats import Content
 
 MAX_BYTES = 2**28
 """No part of any data set is larger once unpacked; guards against a file that unpacks without end."""

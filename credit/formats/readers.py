@@ -11,8 +11,8 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from numpy.typing import NDArray
 
-from credit.data.archives import BadFile
-from credit.data.source import Bytes, Content, Samples
+from credit.formats import Bytes, Content, Samples
+from credit.formats.archives import BadFile
 
 CIFAR_SHAPE = (3, 32, 32)
 CIFAR_PIXELS = math.prod(CIFAR_SHAPE)
