@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from credit.durable import commit, sha256
+from credit.durable import publish, sha256
 from credit.results import Ledger
 from credit.setup import Setup
 from credit.tally import Tally
@@ -58,7 +58,7 @@ def write(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> 
     try:
         header = {"state": json.dumps(plain, allow_nan=False)}
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft, header)
-        commit(draft, path)
+        publish(draft, path)
     except SafetensorError as error:  # it wraps what the system said
         raise OSError(str(error)) from error
     finally:

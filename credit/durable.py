@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def commit(draft: Path, path: Path) -> None:
+def publish(draft: Path, path: Path) -> None:
     """Give a complete file its name, durably: after a crash at any moment the old file is there or the new one."""
     sync(draft)
     draft.replace(path)

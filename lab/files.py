@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from credit.durable import commit
+from credit.durable import publish
 
 
 class Store:
@@ -35,13 +35,13 @@ class Store:
         target = self.path(location)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            commit(file, target)
+            publish(file, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             draft = target.with_name(f"{target.name}.part")
             shutil.copyfile(file, draft)
-            commit(draft, target)
+            publish(draft, target)
             file.unlink()
 
     def prune(self, job_id: str, fence: int, keep: Collection[str]) -> None:

@@ -13,10 +13,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from lab.columns import Base as Base
-from lab.columns import of_job, one_of
+from lab.columns import Base, of_job, one_of
 from lab.states import HELD, TERMINAL, State
 
+metadata = Base.metadata
 QUEUES = ("default", "cuda")
 SCOPES = ("read", "write", "admin")
 """What a key may do; each one holds those before it."""

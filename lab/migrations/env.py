@@ -6,7 +6,7 @@ from lab import tables
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=tables.Base.metadata,
+    target_metadata=tables.metadata,
     render_as_batch=True,
     transactional_ddl=True,
     compare_type=True,

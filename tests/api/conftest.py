@@ -43,7 +43,7 @@ class Service:
     def rows(self) -> dict[str, int]:
         """How many rows each table has; the reconciler's lease and the default project say nothing about requests."""
         with self.database.read() as tx:
-            counted = tables.Base.metadata.sorted_tables
+            counted = tables.metadata.sorted_tables
             return {
                 table.name: tx.scalar(select(func.count()).select_from(table)) or 0
                 for table in counted
@@ -130,7 +130,7 @@ def shared(
 def service(shared: Service) -> Service:
     """The same, with empty tables."""
     with shared.database.write() as tx:
-        for table in reversed(tables.Base.metadata.sorted_tables):
+        for table in reversed(tables.metadata.sorted_tables):
             if table.name != "projects":
                 tx.execute(table.delete())
     return shared

@@ -200,7 +200,7 @@ def test_keys_are_found_nowhere(guarded: Service, project: str, caplog: pytest.L
         other = admin.post("/v1/keys", json={"name": "x", "scopes": ["read"]}).json()["key"]
         admin.post("/v1/jobs", json=factories.TINY, headers={"Idempotency-Key": "a"})
     with guarded.database.read() as tx:
-        dump = repr([tx.execute(select(table)).all() for table in tables.Base.metadata.sorted_tables])
+        dump = repr([tx.execute(select(table)).all() for table in tables.metadata.sorted_tables])
     files = [path.read_bytes() for path in guarded.settings.data_dir.rglob("*") if path.is_file()]
     for key in (secret, other):
         assert keys.hash_of(key) in dump

@@ -10,10 +10,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, Table, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from lab import jobs
+from lab import jobs, tables
 from lab.db import Database, alembic_config, migrating, now
 from lab.errors import DatabaseUnavailable
-from lab.tables import Base, Job, Project
+from lab.tables import Job, Project
 from tests.conftest import _administer, _at
 from tests.factories import tiny
 
@@ -22,7 +22,7 @@ def test_migrated_tables_are_those_of_the_code(database):
     assert database.is_current()
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, tables.metadata) == []
 
 
 def test_the_migrations_lead_back_to_nothing(database):

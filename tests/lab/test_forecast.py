@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from credit import duration, memory
-from lab import forecast, jobs
+from lab import attempts, forecast, jobs
 from lab.errors import InvalidSpec
 from tests import factories
 
@@ -22,8 +22,8 @@ def finish(database, run, train_seconds):
     results = factories.results() | {"cost": {"train_seconds": train_seconds}}
     with database.write() as tx:
         jobs.submit(tx, run)
-        attempt = jobs.claim(tx, "wrk_test", cuda=False)
-        jobs.finish(tx, attempt, results, [])
+        attempt = attempts.claim(tx, "wrk_test", cuda=False)
+        attempts.finish(tx, attempt, results, [])
 
 
 def test_without_finished_jobs_it_is_arithmetic(database):

@@ -123,6 +123,6 @@ def test_nothing_stored_holds_a_key(database, settings):
         with caller.of(database).write() as tx:
             jobs.submit(tx, tiny())
     with database.read() as tx:
-        dump = repr([tx.execute(select(table)).all() for table in tables.Base.metadata.sorted_tables])
+        dump = repr([tx.execute(select(table)).all() for table in tables.metadata.sorted_tables])
     assert not any(secret[4:-4] in dump for secret in secrets)
     assert all(keys.hash_of(secret) in dump for secret in secrets)
