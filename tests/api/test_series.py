@@ -130,9 +130,9 @@ def test_results_before_and_after(service: Service) -> None:
 def test_results_change_with_the_twins(service: Service) -> None:
     """The job's own row stays as it is when its twin ends, and the ETag of the results must not."""
     job_id = service.submit(controls=["bp"])
-    attempts = [service.claim(), service.claim()]
+    both = [service.claim(), service.claim()]
     with service.database.write() as tx:
-        for attempt in attempts:
+        for attempt in both:
             attempts.record(tx, attempt, [factories.started()])
         attempts.finish(tx, next(a for a in attempts if a.job_id == job_id), factories.results(0.6), [])
     path = f"/v1/jobs/{job_id}/results"

@@ -79,7 +79,7 @@ def test_run_prints_the_results_alone(spec_file, tmp_path):
     assert json.loads(told.stdout) == json.loads((tmp_path / "out" / "results.json").read_text())
     assert "dfa: running" in told.stderr
     pages = {"spec.json", "results.json", "metrics.parquet", "curves.png", "alignment.png", "report.html"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == pages | {"model.safetensors"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == pages | {"model.safetensors", "checkpoint"}
 
 
 def test_run_trains_the_controls_too(tmp_path):

@@ -61,4 +61,4 @@ def test_all_kinds_of_methods_and_models(tmp_path):
             assert "readout of" in service.cli("results", ids[name]).stdout
         assert "layers" not in results["forward"]["test"]
         assert [layer["delta_cosine"]["mean"] for layer in results["forward"]["alignment"]["layers"]] == [None] * 4
-        assert len(lab.artifacts(ids["forward"])["data"]) == 7
+        assert len(lab.artifacts(ids["forward"])["data"]) == 8
