@@ -27,7 +27,7 @@ def forms(kind: type[spec.ModelSpec]) -> Iterator[spec.ModelSpec]:
 
 def trains(method: type[spec.MethodSpec], model: type[spec.ModelSpec]) -> bool:
     """Whether the method can train the model in any of its forms."""
-    return any(unsuited(plan(form, SHAPE, CLASSES), method()) is None for form in forms(model))
+    return any(unsuited(form, plan(form, SHAPE, CLASSES), method()) is None for form in forms(model))
 
 
 @cache

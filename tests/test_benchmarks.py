@@ -3,8 +3,12 @@
 import math
 
 import pytest
+import torch
 
-from benchmarks import reproduce
+from benchmarks import memory, reproduce
+from credit.flow import backward
+from credit.losses import LOSSES
+from credit.nets import build_net
 from lab import specs
 
 
@@ -125,3 +129,18 @@ def test_finished_runs_are_kept_and_not_run_again(preset, tmp_path):
     (only,) = reproduce.recorded(tmp_path / "small.jsonl").values()
     assert only["accuracy"]["test"][-1] > 10
     assert "| 1 | 1 | – | – |" in reproduce.table(small, [0], {only["spec_sha256"]: only})
+
+
+def test_checkpoints_halve_the_memory_of_backpropagation_and_leave_its_gradients():
+    model = {"name": "mlp_mixer", "patch_size": 4, "depth": 4, "width": 32, "token_width": 16, "channel_width": 128}
+    run = specs.parse({"method": "bp", "model": model, "dataset": "pathmnist", "training": {"batch_size": 16}})
+    assert memory.measure(run, checkpoints=True).step < memory.measure(run).step / 2
+
+    generator = torch.Generator().manual_seed(0)
+    net = build_net(run.model, run.method, memory.SHAPE, memory.CLASSES, generator)
+    x, y_N = torch.randn(16, *memory.SHAPE), torch.arange(16) % memory.CLASSES
+    plain, again = (
+        backward(blocks, x, y_N, LOSSES["cross_entropy"]) for blocks in (net, [*map(memory.Recomputed, net)])
+    )
+    for one, other in zip(plain.blocks, again.blocks, strict=True):
+        assert all(map(torch.equal, one, other))

@@ -99,8 +99,8 @@ def blocks(layers: Sequence[LayerPlan], method: MethodSpec) -> list[list[Placed]
     return found
 
 
-def unsuited(layers: Sequence[LayerPlan], method: MethodSpec) -> str | None:
-    """Why a method cannot train these layers; None: it can."""
+def unsuited(model: ModelSpec, layers: Sequence[LayerPlan], method: MethodSpec) -> str | None:
+    """Why a method cannot train a model of these layers; None: it can."""
     parts, kind = parts_of(layers), family(layers)
     name = getattr(method, "name", "")
     if kind not in method.families:
@@ -108,7 +108,9 @@ def unsuited(layers: Sequence[LayerPlan], method: MethodSpec) -> str | None:
     used = {part.activation if isinstance(part, Mixing) else part.kind for part in parts if isinstance(part, NONLINEAR)}
     if method.activations and not used <= set(method.activations):
         unknown = ", ".join(sorted(used - set(method.activations)))
-        return f"{name} works with {' and '.join(method.activations)}, not with {unknown}"
+        other = f'{{"name": "{getattr(model, "name", "")}", "activation": "{method.activations[0]}"}}'
+        remedy = f"; another activation is set in the model, as in {other}" if hasattr(model, "activation") else ""
+        return f"{name} works with {' or '.join(method.activations)}, not with {unknown}{remedy}"
     extra = next((part for part in parts if isinstance(part, NormLayer | DropoutLayer)), None)
     if method.plain and extra:
         return f"{name} trains layers of a weight and a nonlinearity only, without {extra.name}"

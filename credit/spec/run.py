@@ -80,7 +80,7 @@ class Run(Spec):
         if len(set(self.controls)) < len(self.controls):
             raise Incompatible("/controls", "each control may be named once")
         layers = plan(self.model, self.dataset.shape, self.dataset.classes)
-        reason = unsuited(layers, self.method)
+        reason = unsuited(self.model, layers, self.method)
         if reason:
             raise Incompatible("/method/name", reason)
         if self.loss not in self.method.losses:

@@ -36,7 +36,7 @@ METHODS = {name: kind() for name, kind in spec.menu(spec.Method).items()}
 
 
 def trains(method: Any, model: Any) -> bool:
-    return unsuited(plan(model, SHAPE, CLASSES), method) is None
+    return unsuited(model, plan(model, SHAPE, CLASSES), method) is None
 
 
 PAIRS = [

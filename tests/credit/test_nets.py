@@ -440,7 +440,8 @@ def test_a_last_batch_of_one_is_refused_where_batch_norm_would_divide_by_nothing
         (spec.PEPITA(), spec.MLPMixer(), "dense models only"),
         (spec.PEPITA(), spec.MLP(dropout=0.1), "without dropout"),
         (spec.DRTP(), spec.MLPMixer(), "not with gelu"),
-        (spec.DRTP(), custom(spec.ConvLayer(channels=2), spec.ActivationLayer(kind="relu")), "not with relu"),
+        (spec.FF(), spec.MLP(), r'not with tanh; .* as in {"name": "mlp", "activation": "relu"}'),
+        (spec.DRTP(), custom(spec.ConvLayer(channels=2), spec.ActivationLayer(kind="relu")), "not with relu$"),
     ],
 )
 def test_a_method_is_refused_a_model_that_it_cannot_train(method, model, says):
