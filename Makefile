@@ -21,7 +21,7 @@ serve: $(READY) ## run the service on http://127.0.0.1:8000, data in ./.creditla
 	@$(BIN)/creditlab up
 
 test: $(READY) ## run all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 lint: $(READY) ## check style, types and import directions
 	$(BIN)/ruff check

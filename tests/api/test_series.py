@@ -134,11 +134,11 @@ def test_results_change_with_the_twins(service: Service) -> None:
     with service.database.write() as tx:
         for attempt in both:
             attempts.record(tx, attempt, [factories.started()])
-        attempts.finish(tx, next(a for a in attempts if a.job_id == job_id), factories.results(0.6), [])
+        attempts.finish(tx, next(a for a in both if a.job_id == job_id), factories.results(0.6), [])
     path = f"/v1/jobs/{job_id}/results"
     before = service.client.get(path)
     with service.database.write() as tx:
-        attempts.finish(tx, next(a for a in attempts if a.job_id != job_id), factories.results(0.8), [])
+        attempts.finish(tx, next(a for a in both if a.job_id != job_id), factories.results(0.8), [])
     after = service.client.get(path, headers={"If-None-Match": before.headers["etag"]})
     assert after.status_code == 200
     assert before.json()["pairing"]["twins"][0]["gap"] is None
