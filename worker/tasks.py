@@ -3,19 +3,21 @@
 import logging
 import os
 import platform
+import shutil
 import socket
 import threading
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from lab import attempts, bell, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
 from lab.ids import new_id
 from lab.settings import Settings
+from lab.states import HELD
 from worker.supervisor import Supervision
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,17 @@ class Bench:
             row.slots, row.cuda, row.started_at, row.heartbeat_at = self.slots, self.cuda, moment, moment
             tx.add(row)
         self._heart.start()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the working folders of attempts that were killed. Raises DatabaseUnavailable."""
+        folders = list(self.settings.attempts_dir.glob("*"))  # before the question: what runs by then is held
+        with self.database.read() as tx:
+            held = select(tables.Job.id, tables.Job.fence).where(tables.Job.status.in_(HELD))
+            alive = {f"{job_id}-{fence}" for job_id, fence in tx.execute(held)}
+        for folder in folders:
+            if folder.name not in alive:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def leave(self) -> None:
         """Take the worker's row away."""
