@@ -3,10 +3,10 @@
     python benchmarks/soak.py [--kills 200] [--minutes 20] [--jobs 100] [--database postgresql] [--seed 0] [--quick]
 
 Starts a service of its own (database, broker, API, two workers), submits jobs over HTTP while SIGKILL hits training
-processes, workers, API, broker and database, and starts again what died. Some jobs diverge, some are cancelled, some are
-paused and resumed. At the end every job must be in the state that its spec deserves, none lost and none doubled, its
-events 1..n, every metric point there once and equal to the undisturbed run's (``creditlab run``), its weights the same
-bits, and nothing left behind. Exits with 1 where one of these does not hold.
+processes, workers, API, broker and database, and starts again what died. Some jobs diverge, some are cancelled, some
+are paused and resumed. At the end every job must be in the state that its spec deserves, none lost and none doubled,
+its events 1..n, every metric point there once and equal to the undisturbed run's (``creditlab run``), its weights the
+same bits, and nothing left behind. Exits with 1 where one of these does not hold.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -46,7 +46,7 @@ RUN: dict[str, Any] = {
     "alignment": {"every": 90, "samples": 32},
 }
 """1,200 steps, with something to get wrong: masks of dropout, intervals across epochs, probes between them."""
-METHODS = ["dfa", "fa", "mono_forward", "kp", "pepita"]
+METHODS = ["dfa", "fa", "mono_forward", "kp", "drtp"]
 ENDLESS = RUN | {"method": "dfa", "training": RUN["training"] | {"epochs": 100_000}}
 DIVERGING = RUN | {
     "method": "dfa",
@@ -118,7 +118,7 @@ def main() -> int:
             wrong += violations(stack.settings, wishes, references)
             print_table(stack.settings, kills, len(wishes), seconds, wrong)
         if wrong:
-            os.rename(stack.settings.data_dir, kept := tempfile.mkdtemp(prefix="creditlab-soak-failed-"))
+            kept = stack.settings.data_dir.rename(tempfile.mkdtemp(prefix="creditlab-soak-failed-"))
             print(f"data and logs are kept in {kept}")
     return bool(wrong)
 
@@ -168,7 +168,7 @@ class Stack:
         self.commands = {"api": ["api", "--port", str(self.port)]}
         self.commands |= {f"worker-{number}": ["worker", "--concurrency", "1"] for number in (1, 2)}
 
-    def __enter__(self) -> "Stack":
+    def __enter__(self) -> Self:
         self.folder.mkdir()
         self.exits = ExitStack()
         self.server = self.exits.enter_context(KillablePostgreSQL()) if self.kind == "postgresql" else None
@@ -335,7 +335,7 @@ class User:
         return False
 
 
-# ---- what must hold ------------------------------------------------------------------------------------------------------
+# ---- what must hold --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -372,25 +372,23 @@ def of_job(tx: Any, settings: Settings, wish: Wish, references: dict[str, Undist
     seqs = list(tx.scalars(select(tables.Event.seq).where(tables.Event.job_id == wish.id).order_by(tables.Event.seq)))
     if seqs != list(range(1, len(seqs) + 1)):
         yield "its events are not 1..n"
-    read = series.read(tx, wish.id)
-    points = {(row["name"], row["layer"]): [list(point) for point in row["points"]] for row in read}
+    points = {(row["name"], row["layer"]): row["points"] for row in series.read(tx, wish.id)}
     for key, column in points.items():
         if len({point[0] for point in column}) != len(column):
             yield f"{key} has a point twice"
-    stored = list(tx.scalars(select(tables.Artifact).where(tables.Artifact.job_id == wish.id)))
-    named = {settings.artifacts_dir / one.location: one for one in stored}
-    for path, one in named.items():
-        if not path.is_file() or sha256(path) != one.sha256:
-            yield f"{one.name} is not the file that was stored"
     if wish.method and job["status"] == "succeeded":
-        reference = references[wish.method]
-        if points != reference.points:
-            yield "its metrics are not the undisturbed run's"
-        if [one.sha256 for one in stored if one.name == "model.safetensors"] != [reference.weights]:
-            yield "its weights are not the undisturbed run's"
-        found = {path for path in (settings.artifacts_dir / wish.id).rglob("*") if path.is_file()}
-        if found != set(named):
-            yield f"files that no row names: {sorted(str(path) for path in found - set(named))}"
+        yield from of_success(tx, settings.artifacts_dir, wish.id, references[wish.method], points)
+
+
+def of_success(tx: Any, store: Path, job_id: str, reference: Undisturbed, points: dict[Any, Any]) -> Iterator[str]:
+    if {key: [list(point) for point in column] for key, column in points.items()} != reference.points:
+        yield "its metrics are not the undisturbed run's"
+    stored = {store / row.location: row for row in tx.query(tables.Artifact).where(tables.Artifact.job_id == job_id)}
+    if [row.sha256 for row in stored.values() if row.name == "model.safetensors"] != [reference.weights]:
+        yield "its weights are not the undisturbed run's"
+    found = {path: sha256(path) for path in (store / job_id).rglob("*") if path.is_file()}
+    if found != {path: row.sha256 for path, row in stored.items()}:
+        yield f"its files are not those that were stored: {sorted(str(path) for path in set(found) ^ set(stored))}"
 
 
 def print_table(settings: Settings, kills: Counter[str], jobs: int, seconds: float, wrong: list[str]) -> None:
