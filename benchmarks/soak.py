@@ -36,6 +36,7 @@ from creditlab.broker import EmbeddedBroker, free_port
 from lab import reads, series, tables
 from lab.db import Database
 from lab.settings import Settings
+from lab.states import TERMINAL
 from tests.postgresql import KillablePostgreSQL
 from tests.service import is_group_leader
 
@@ -54,17 +55,13 @@ DIVERGING = RUN | {
     "optimizer": {"name": "sgd", "lr": 100.0, "momentum": 0.9},
     "loss": "mse",
 }
-SETTINGS: dict[str, Any] = {
-    "threads": 1,
-    "lease_seconds": 4,
-    "checkpoint_seconds": 0.2,
-    "checkpoint_share": 1,
-    "max_attempts": 1000,
-}
+OFTEN: dict[str, Any] = {"checkpoint_seconds": 0.2, "checkpoint_share": 1, "max_attempts": 1000}
+SETTINGS: dict[str, Any] = OFTEN | {"threads": 1, "lease_seconds": 4}
+WORKERS = ["worker-1", "worker-2"]
+VICTIMS = ["training", "worker", "api", "broker", "database"]
 AHEAD = 6
 """So many more jobs are submitted than the kills so far ask for."""
 SETTLE_SECONDS = 240.0
-ENDED = {"succeeded", "failed", "cancelled"}
 
 
 @dataclass
@@ -166,7 +163,7 @@ class Stack:
         self.broker = EmbeddedBroker(folder / "broker")
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.commands = {"api": ["api", "--port", str(self.port)]}
-        self.commands |= {f"worker-{number}": ["worker", "--concurrency", "1"] for number in (1, 2)}
+        self.commands |= {name: ["worker", "--concurrency", "1"] for name in WORKERS}
 
     def __enter__(self) -> Self:
         self.folder.mkdir()
@@ -207,9 +204,6 @@ class Stack:
             command = [sys.executable, "-m", *self.commands[name]]
             self.children[name] = processes.start(command, env=environment | self.settings.environment(), output=log)
 
-    def victims(self) -> list[str]:
-        return ["training", "worker", "api", "broker", *(["database"] if self.server else [])]
-
     def kill(self, victim: str, dice: random.Random) -> Callable[[], object] | None:
         """SIGKILL one process; how to start it again. None where there is none of this kind."""
         if victim == "training":
@@ -218,24 +212,21 @@ class Stack:
             with suppress(psutil.NoSuchProcess):
                 dice.choice(running).kill()
             return lambda: None
-        if victim == "broker":
-            assert self.broker.process
-            self.broker.process.kill()
-            self.broker.process.wait()
-            return self.broker.start
         if victim == "database":
             assert self.server
             self.server.kill()
             return self.server.start
-        name = dice.choice(["worker-1", "worker-2"]) if victim == "worker" else victim
-        self.children[name].kill()
-        self.children[name].wait()
-        return lambda: self.start(name)
+        name = dice.choice(WORKERS) if victim == "worker" else victim
+        process = self.broker.process if victim == "broker" else self.children[name]
+        assert process
+        process.kill()
+        process.wait()
+        return self.broker.start if victim == "broker" else lambda: self.start(name)
 
     def training(self) -> list[psutil.Process]:
         """The training processes: leaders of their own groups below the workers."""
         found = []
-        for name in ("worker-1", "worker-2"):
+        for name in WORKERS:
             with suppress(psutil.NoSuchProcess):
                 found += psutil.Process(self.children[name].pid).children(recursive=True)
         return [process for process in found if is_group_leader(process.pid)]
@@ -257,7 +248,7 @@ def disturb(stack: Stack, user: "User", dice: random.Random, kills: int, seconds
             user.act((number + 1) / kills)
             stack.revive()
             time.sleep(0.02)
-        victim = dice.choice(stack.victims())
+        victim = dice.choice(VICTIMS if stack.server else VICTIMS[:-1])
         restart = stack.kill(victim, dice)
         if restart is None:
             victim, restart = "worker", stack.kill("worker", dice)
@@ -266,7 +257,8 @@ def disturb(stack: Stack, user: "User", dice: random.Random, kills: int, seconds
         time.sleep(dice.choice([0.0, 0.0, 0.5, 2.0]))  # it stays away for a while
         restart()
         if (number + 1) % 10 == 0:
-            print(f"{time.monotonic() - began:6.0f} s  {number + 1} kills, {user.submitted()} jobs submitted")
+            submitted = sum(1 for wish in user.wishes if wish.id)
+            print(f"{time.monotonic() - began:6.0f} s  {number + 1} kills, {submitted} jobs submitted")
     return killed
 
 
@@ -276,9 +268,6 @@ class User:
     def __init__(self, url: str, wishes: list[Wish], dice: random.Random) -> None:
         self.wishes, self.dice = wishes, dice
         self.http = httpx.Client(base_url=url, timeout=15.0)
-
-    def submitted(self) -> int:
-        return sum(1 for wish in self.wishes if wish.id)
 
     def act(self, share: float) -> None:
         """One request at most for every job that is due, where ``share`` of the soak is over."""
@@ -296,12 +285,9 @@ class User:
         """Give the next command; a pause has its effect when the job rests, or has ended before."""
         command, path = wish.commands[0], f"/v1/jobs/{wish.id}"
         wish.due = time.monotonic() + 0.3
-        if command == "resume":
-            job = self.ask("GET", path)
-            if job and job["status"] in ENDED:
-                wish.commands = []
-            if not job or job["status"] != "paused":
-                return
+        if command == "resume" and (job := self.ask("GET", path) or {"status": ""})["status"] != "paused":
+            wish.commands = [] if job["status"] in TERMINAL else wish.commands
+            return
         if self.ask("POST", f"{path}/{command}", f"{command}-{wish.number}") is not None:
             wish.commands = wish.commands[1:]
 
@@ -314,8 +300,7 @@ class User:
         if answer.is_success:
             told: dict[str, Any] = answer.json()
             return told
-        code = answer.json()["code"]
-        if code == "wrong_state":
+        if (code := answer.json()["code"]) == "wrong_state":
             return {}
         if answer.status_code == 503 or code == "request_in_progress":
             return None
