@@ -64,6 +64,20 @@ class Bench:
             if attempt is None:
                 return
             Supervision(self.database, self.settings, attempt, self.draining).run()
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove folders of attempts that hold no job any more: their workers were killed before they could."""
+        try:
+            folders = list(self.settings.attempts_dir.glob("job_*"))
+            with self.database.read() as tx:
+                held = tx.execute(select(tables.Job.id, tables.Job.fence).where(tables.Job.status.in_(HELD)))
+                alive = {f"{job_id}-{fence}" for job_id, fence in held}
+        except DatabaseUnavailable:
+            return  # the next attempt's end is the next occasion
+        for folder in folders:
+            if folder.name not in alive:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def enter(self) -> None:
         """Write the worker's row and keep its heart beating. Raises DatabaseUnavailable."""
@@ -74,17 +88,7 @@ class Bench:
             row.slots, row.cuda, row.started_at, row.heartbeat_at = self.slots, self.cuda, moment, moment
             tx.add(row)
         self._heart.start()
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove the working folders of attempts that were killed. Raises DatabaseUnavailable."""
-        folders = list(self.settings.attempts_dir.glob("*"))  # before the question: what runs by then is held
-        with self.database.read() as tx:
-            held = select(tables.Job.id, tables.Job.fence).where(tables.Job.status.in_(HELD))
-            alive = {f"{job_id}-{fence}" for job_id, fence in tx.execute(held)}
-        for folder in folders:
-            if folder.name not in alive:
-                shutil.rmtree(folder, ignore_errors=True)
+        self.sweep()
 
     def leave(self) -> None:
         """Take the worker's row away."""
