@@ -83,6 +83,23 @@ def migrate() -> None:
         fail(str(error))
 
 
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look at everything that the service needs, and say what to do: exit status 1 where there is a problem."""
+    from dataclasses import asdict
+
+    from creditlab.doctor import examine
+
+    found = examine(load_settings())
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in found]})
+    else:
+        for finding in found:
+            advice = f"\n{'':27}→ {finding.advice}" if finding.advice else ""
+            typer.echo(f"{finding.state:8} {finding.check:17} {finding.detail}{advice}")
+    raise typer.Exit(any(finding.state == "problem" for finding in found))
+
+
 # ---- specs -----------------------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,15 @@
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from sqlalchemy import update
 
 from lab import attempts, jobs, reads, tables
-from lab.db import now
+from lab.db import Database, now
 from lab.errors import WrongState
 from lab.states import EDGES, HELD, TERMINAL, Event
 from tests.factories import checkpointed, progress, results, started, tiny
@@ -17,24 +19,62 @@ from tests.factories import checkpointed, progress, results, started, tiny
 QUICK = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "deadline": None}
 
 
-def test_two_claimers_have_one_winner_each_time(database):
-    rounds = 200
-    with database.write() as tx:
-        for _ in range(rounds):
-            jobs.submit(tx, tiny())
+class Claimers(RuleBasedStateMachine):
+    """Two claimers that start at once, and a queue that grows, waits and comes back between their races."""
 
-    def claim_all(worker):
-        won = []
-        while True:
-            with database.write() as tx:
-                attempt = attempts.claim(tx, worker, cuda=False)
-            if attempt is None:
-                return won
-            won.append(attempt.job_id)
+    database: Database
 
-    with ThreadPoolExecutor(4) as pool:
-        won = [job_id for share in pool.map(claim_all, ["wrk_1", "wrk_2", "wrk_3", "wrk_4"]) for job_id in share]
-    assert len(won) == len(set(won)) == rounds
+    def __init__(self):
+        super().__init__()
+        self.pool = ThreadPoolExecutor(2)
+        self.fences: dict[str, int] = {}
+        self.running: list[attempts.Attempt] = []
+        self.queued = 0
+        self.leave_nothing()
+
+    def leave_nothing(self):
+        """Examples share a database: what earlier ones left queued is out of the way."""
+        with self.database.write() as tx:
+            rest = update(tables.Job).where(tables.Job.status == "queued")
+            tx.execute(rest.values(not_before=now(tx) + timedelta(days=1)))
+
+    @rule(count=st.integers(0, 3), lost=st.booleans())
+    def race(self, count, lost):
+        if lost:
+            self.lose()
+        with self.database.write() as tx:
+            for _ in range(count):
+                jobs.submit(tx, tiny())
+        self.queued += count
+        start = Barrier(2)
+
+        def claim(worker):
+            start.wait()
+            with self.database.write() as tx:
+                return attempts.claim(tx, worker, cuda=False)
+
+        won = [attempt for attempt in self.pool.map(claim, ["wrk_1", "wrk_2"]) if attempt]
+        assert len({attempt.job_id for attempt in won}) == len(won) == min(2, self.queued), "one winner each"
+        self.queued -= len(won)
+        for attempt in won:
+            assert attempt.fence == self.fences.get(attempt.job_id, 0) + 1
+            self.fences[attempt.job_id] = attempt.fence
+        self.running += won
+
+    def lose(self):
+        with self.database.write() as tx:
+            for attempt in self.running:
+                attempts.lose(tx, attempt, "killed", "why", max_attempts=1000).not_before = None
+        self.queued += len(self.running)
+        self.running.clear()
+
+    def teardown(self):
+        self.pool.shutdown()
+
+
+def test_two_claimers_have_one_winner_in_each_of_a_thousand_races(database):
+    machine = type("Claimers", (Claimers,), {"database": database})
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=40, **QUICK))
 
 
 def test_a_cancel_and_an_end_at_once_leave_one_end(database):
