@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -72,6 +73,8 @@ class Claimers(RuleBasedStateMachine):
         self.pool.shutdown()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_claimers_have_one_winner_in_each_of_a_thousand_races(database):
     machine = type("Claimers", (Claimers,), {"database": database})
     run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=40, **QUICK))
