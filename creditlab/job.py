@@ -100,8 +100,8 @@ class Job(Known):
         return self._client.download(self.id, name, to)
 
     def _repr_html_(self) -> str:
-        """As it is now; as it was last heard of where the service does not tell."""
-        with suppress(ApiError, Unreachable):
+        """As it is now; as it was last heard of where the service does not tell or the client is closed."""
+        with suppress(ApiError, Unreachable, RuntimeError):
             self.refresh().results()
         return super()._repr_html_()
 
