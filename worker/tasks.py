@@ -3,19 +3,21 @@
 import logging
 import os
 import platform
+import shutil
 import socket
 import threading
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from lab import attempts, bell, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
 from lab.ids import new_id
 from lab.settings import Settings
+from lab.states import HELD
 from worker.supervisor import Supervision
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,20 @@ class Bench:
             if attempt is None:
                 return
             Supervision(self.database, self.settings, attempt, self.draining).run()
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove folders of attempts that hold no job any more: their workers were killed before they could."""
+        try:
+            folders = list(self.settings.attempts_dir.glob("job_*"))
+            with self.database.read() as tx:
+                held = tx.execute(select(tables.Job.id, tables.Job.fence).where(tables.Job.status.in_(HELD)))
+                alive = {f"{job_id}-{fence}" for job_id, fence in held}
+        except DatabaseUnavailable:
+            return  # the next attempt's end is the next occasion
+        for folder in folders:
+            if folder.name not in alive:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def enter(self) -> None:
         """Write the worker's row and keep its heart beating. Raises DatabaseUnavailable."""
@@ -72,6 +88,7 @@ class Bench:
             row.slots, row.cuda, row.started_at, row.heartbeat_at = self.slots, self.cuda, moment, moment
             tx.add(row)
         self._heart.start()
+        self.sweep()
 
     def leave(self) -> None:
         """Take the worker's row away."""

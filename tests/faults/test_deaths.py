@@ -36,6 +36,7 @@ def test_a_killed_worker_takes_its_process_along_and_its_job_goes_on_elsewhere(s
     service.succeeded(job_id, undisturbed)
     first, second = service.attempts(job_id)
     assert (first.outcome, second.first_step > 0) == ("lost_worker", True)
+    eventually(lambda: list(service.settings.attempts_dir.iterdir()) == [])
 
 
 def test_a_worker_that_is_shut_down_stores_the_state_and_gives_its_job_back(service, undisturbed):

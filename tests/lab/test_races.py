@@ -18,7 +18,7 @@ QUICK = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "deadli
 
 
 def test_two_claimers_have_one_winner_each_time(database):
-    rounds = 40
+    rounds = 200
     with database.write() as tx:
         for _ in range(rounds):
             jobs.submit(tx, tiny())
