@@ -143,6 +143,7 @@ def test_for_asyncio_the_same(service, tmp_path):
     asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_the_examples_run(service, tmp_path):
     page = (ROOT / "docs" / "client.md").read_text().replace("http://127.0.0.1:8000", service.url)
     page = page.replace("example.org", "93.184.215.14")  # names are looked up, and a test has no network
