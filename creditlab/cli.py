@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from creditlab import cli_datasets, cli_fleet, cli_jobs, cli_keys
+from creditlab import cli_datasets, cli_fleet, cli_jobs, cli_keys, cli_webhooks
 from creditlab.shell import Json, Spec, fail, load_settings, print_json, print_menu, read_spec
 
 app = typer.Typer(
@@ -151,6 +151,7 @@ app.add_typer(cli_jobs.app)
 app.add_typer(cli_fleet.app)
 app.add_typer(cli_keys.keys, name="keys")
 app.add_typer(cli_keys.projects, name="projects")
+app.add_typer(cli_webhooks.app, name="webhooks")
 
 
 # ---- the menu --------------------------------------------------------------------------------------------------------

@@ -98,18 +98,18 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """Print what happened to a job; with --json one event per line."""
+
+    def show_event(event: dict[str, Any]) -> None:
+        line = f"{event['at'][:19]}Z {event['level']:7} {event['message']}"
+        typer.echo(json.dumps(event) if as_json else line)
+
     with service() as client:
-        seen = 0
         known = list(client.events(job))
-        while True:
-            for event in known if tail is None else known[len(known) - min(tail, len(known)) :]:
-                line = f"{event['at'][:19]}Z {event['level']:7} {event['message']}"
-                typer.echo(json.dumps(event) if as_json else line)
-            seen = known[-1]["seq"] if known else seen
-            if not follow:
-                return
-            follow = client.get(job, wait=POLL_SECONDS)["status"] not in EXITS
-            known, tail = list(client.events(job, after_seq=seen)), None
+        for event in known if tail is None else known[len(known) - min(tail, len(known)) :]:
+            show_event(event)
+        if follow:
+            for event in client.stream(job, after_seq=known[-1]["seq"] if known else 0):
+                show_event(event)
 
 
 @app.command()

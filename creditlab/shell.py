@@ -23,11 +23,11 @@ Json = Annotated[bool, typer.Option("--json", help="print the API's own JSON")]
 @contextmanager
 def service() -> Iterator["Client"]:
     """A client of the service that the settings name; its errors end the command with a sentence."""
-    from creditlab.client import ApiError, Client, Unreachable
+    from creditlab.client import ApiError, Client, Retries, Unreachable
 
     settings = load_settings()
     try:
-        with Client(settings.api_url, settings.api_key) as client:
+        with Client(settings.api_url, settings.api_key, retries=Retries(times=2, longest=5.0)) as client:
             yield client
     except ApiError as error:
         fail(str(error), error.problem.get("errors", ()), status=INVALID if error.code == "invalid_spec" else 1)

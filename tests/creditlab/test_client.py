@@ -1,39 +1,12 @@
 """The client against the real API: pages, waiting, errors, downloads."""
 
-import os
-import sys
-from pathlib import Path
+import json
 
 import pytest
 
-from creditlab import processes
 from creditlab.broker import free_port
-from creditlab.client import ApiError, Client, Unreachable
-from lab.settings import Settings
-from tests.stack import LONG_SPEC, QUICK_SPEC, poll
-
-
-@pytest.fixture(scope="module")
-def idle(broker, migrated_sqlite, tmp_path_factory):
-    """A client of an API that has no worker, so that jobs stay queued."""
-    folder = tmp_path_factory.mktemp("idle")
-    (folder / "creditlab.db").write_bytes(Path(migrated_sqlite).read_bytes())
-    settings = Settings(data_dir=folder, broker_url=broker.url, threads=1)
-    port = free_port()
-    with (folder / "api.log").open("wb") as log:
-        command = [sys.executable, "-m", "api", "--port", str(port)]
-        api = processes.start(command, env=os.environ | settings.environment(), output=log)
-    with Client(f"http://127.0.0.1:{port}/") as client:
-        poll(lambda: reachable(client))
-        yield client
-    processes.stop(api, grace=10)
-
-
-def reachable(client):
-    try:
-        return client.page(limit=1)
-    except Unreachable:
-        return None
+from creditlab.client import ApiError, Client, Retries, Unreachable
+from tests.stack import LONG_SPEC, QUICK_SPEC, creditlab, poll
 
 
 @pytest.fixture
@@ -72,7 +45,11 @@ def test_a_problem_is_an_error_with_all_it_says(idle):
 
 
 def test_nobody_there():
-    with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(Unreachable, match="no CreditLab service"):
+    quick = Retries(times=1, first=0.01)
+    with (
+        Client(f"http://127.0.0.1:{free_port()}", retries=quick) as client,
+        pytest.raises(Unreachable, match="no CreditLab service"),
+    ):
         client.datasets()
 
 
@@ -100,3 +77,62 @@ def test_cancel(lab):
     poll(lambda: lab.get(job["id"])["status"] == "running")
     lab.cancel(job["id"])
     assert lab.wait(job["id"], timeout=30)["status"] == "cancelled"
+
+
+def test_a_name_is_one_part_of_a_path(idle):
+    for name in ("../jobs", "a/b?c#d", "%2e%2e"):
+        with pytest.raises(ApiError) as caught:
+            idle.dataset(name)
+        assert caught.value.status == 404
+
+
+def test_an_estimate_stores_nothing(idle):
+    told = idle.estimate(QUICK_SPEC | {"labels": {"batch": "estimate"}})
+    assert told["parameters"] > 0
+    assert list(idle.list(label="batch:estimate")) == []
+
+
+def test_keys_are_made_changed_and_revoked(idle):
+    made = idle.create_key("ci", ["read"])
+    with Client(idle.base_url, made["key"]) as own:
+        assert own.page()["object"] == "list"
+    assert idle.change_key(made["id"], name="nightly", scopes=["write"])["scopes"] == ["read", "write"]
+    assert idle.keys(limit=1)["data"][0] == idle.key(made["id"])
+    idle.revoke_key(made["id"])
+    assert idle.key(made["id"])["revoked_at"]
+
+
+def test_webhooks_are_made_changed_tried_and_deleted(idle):
+    made = idle.create_webhook("http://127.0.0.1:9/", ["job.failed"], description="pager")
+    assert made["secret"].startswith("whsec_")
+    assert idle.rotate_webhook(made["id"])["secret"] != made["secret"]
+    changed = idle.change_webhook(made["id"], types=["job.succeeded"])
+    assert (changed["types"], changed["description"]) == (["job.succeeded"], "pager")
+    assert idle.webhook(made["id"]) == changed
+    sent = idle.test_webhook(made["id"])
+    assert [one["id"] for one in idle.deliveries(made["id"])["data"]] == [sent["id"]]
+    with pytest.raises(ApiError) as caught:
+        idle.redeliver(made["id"], "del_none")
+    assert caught.value.status == 404
+    idle.delete_webhook(made["id"])
+    assert made["id"] not in {one["id"] for one in idle.webhooks()["data"]}
+
+
+def test_webhooks_on_the_command_line(idle):
+    def run(*arguments):
+        told = creditlab("webhooks", *arguments, env={"CREDITLAB_API_URL": idle.base_url})
+        assert told.returncode == 0, told.stderr
+        return told.stdout
+
+    hook, secret = run("create", "http://127.0.0.1:9/", "--type", "job.failed", "--type", "job.succeeded").split()
+    assert secret.startswith("whsec_")
+    assert json.loads(run("list", "--json")) == idle.webhooks()
+    assert "job.failed job.succeeded" in run("list")
+    sent = run("test", hook).strip()
+    assert sent in run("deliveries", hook)
+    assert json.loads(run("deliveries", hook, "--json")) == idle.deliveries(hook)
+    run("delete", hook)
+    assert hook not in run("list")
+    wrong = creditlab("webhooks", "create", "http://10.0.0.1/", env={"CREDITLAB_API_URL": idle.base_url})
+    assert wrong.returncode == 1
+    assert "#/url" in wrong.stderr
