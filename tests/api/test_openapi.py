@@ -16,7 +16,7 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 
 
 def document(folder: Path) -> dict[str, Any]:
-    made: dict[str, Any] = create_app(Settings(data_dir=folder)).openapi()
+    made: dict[str, Any] = create_app(Settings(data_dir=folder, auth="required")).openapi()
     return made
 
 
