@@ -1,8 +1,8 @@
 """Schemathesis, all checks, against the running service: every answer is one that the OpenAPI document tells of.
 
-``CREDITLAB_TEST_EXAMPLES`` is how many cases an operation gets beside those that cover its schema:
+``FUZZ_EXAMPLES`` is how many cases an operation gets beside those that cover its schema:
 
-    CREDITLAB_TEST_EXAMPLES=200 .venv/bin/pytest tests/api/test_schemathesis.py -s --timeout 3600
+    FUZZ_EXAMPLES=200 .venv/bin/pytest tests/api/test_schemathesis.py -s --timeout 3600
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.api.conftest import Service, serving
 from tests.conftest import fresh_database
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = os.environ.get("CREDITLAB_TEST_EXAMPLES")
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 QUICK = ("--max-examples", "3", "--phases", "examples,fuzzing,stateful")
 OWN_KEY = ("--exclude-path", "/v1/keys/{key_id}")
 """With which it would revoke, or take the scopes of, the key that it goes by; without keys they are tried."""
