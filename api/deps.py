@@ -119,16 +119,17 @@ async def page_of(
 
 
 async def wait_of(
+    request: Request,
     wait: Annotated[
         float | None,
         Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds to wait for a change of status"),
     ] = None,
-    prefer: Annotated[list[str] | None, Header(description="`wait=N`, as RFC 7240 has it")] = None,
+    _prefer: Annotated[str | None, Header(alias="Prefer", description="`wait=N`, as RFC 7240 has it")] = None,
 ) -> float:
     """Seconds to wait: the parameter is a request, the header ``Prefer: wait=N`` a preference; 0 where neither is."""
     if wait is not None:
         return wait
-    preferred = PREFER_WAIT.search(",".join(prefer or ()))
+    preferred = PREFER_WAIT.search(",".join(request.headers.getlist("prefer")))
     return min(int(preferred[1]), MAX_WAIT_SECONDS) if preferred else 0
 
 

@@ -76,7 +76,9 @@ async def once_of(
     _key: Annotated[
         str | None,
         Header(
-            alias=HEADER, description="1 to 255 printable ASCII characters: for a day, the same key has the same answer"
+            alias=HEADER,
+            description="1 to 255 printable ASCII characters: for a day, the same key has the same answer",
+            json_schema_extra={"pattern": idempotency.PATTERN},
         ),
     ] = None,
 ) -> Once:

@@ -16,7 +16,6 @@ from lab.idempotency import HEADER
 
 SCHEMAS = "#/components/schemas/"
 EVERYWHERE = (403, 422, 500, 503)
-BEHIND_THE_GATE = (401, 429)
 WITH_BODY = (400, 413, 415)
 BARE = {"method": spec.Method, "model": spec.Model, "dataset": spec.Dataset}
 SECURITY = {
@@ -24,7 +23,7 @@ SECURITY = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "clk_…",
-        "description": "An API key, with scopes read ⊂ write ⊂ admin. A service with CREDITLAB_AUTH=off asks for none.",
+        "description": "An API key, with scopes read ⊂ write ⊂ admin",
     }
 }
 LIMITS = ("RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -66,6 +65,19 @@ SPEC_BODY = {
     }
 }
 
+
+IF_MATCH = {
+    "parameters": [
+        {
+            "name": "If-Match",
+            "in": "header",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "The ETag that was read; `*` for any",
+        }
+    ]
+}
+"""Of changes: asked for by ``api.etags.expected``, so that it can say 428 where there is none."""
 
 UPLOAD_BODY = {
     "requestBody": {
@@ -113,24 +125,29 @@ def document(app: FastAPI) -> dict[str, Any]:
         for path, operations in made["paths"].items():
             for method, operation in operations.items():
                 if path.startswith(f"{GATED}/"):
-                    document_gate(method, path, operation)
+                    document_gate(operation)
+                    if app.state.settings.auth == "required":
+                        document_key(method, path, operation)
                 document_errors(method, operation)
                 document_headers(operation)
-        made["components"]["securitySchemes"] = SECURITY
+        if app.state.settings.auth == "required":
+            made["components"]["securitySchemes"] = SECURITY
         made["components"]["headers"] = HEADERS
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def document_gate(method: str, path: str, operation: dict[str, Any]) -> None:
-    """Behind the gate a key is asked for and requests are counted."""
+def document_gate(operation: dict[str, Any]) -> None:
+    """Behind the gate requests are counted."""
+    operation["responses"].setdefault(str(int(HTTPStatus.TOO_MANY_REQUESTS)), {})
+    for response in operation["responses"].values():
+        reference(response, *LIMITS)
+
+
+def document_key(method: str, path: str, operation: dict[str, Any]) -> None:
+    """A key is asked for, before requests are counted."""
     operation["security"] = [{"key": [scope_for(method.upper(), path)]}]
-    responses = operation["responses"]
-    for status in BEHIND_THE_GATE:
-        responses.setdefault(str(status), {})
-    for status, response in responses.items():
-        if status != str(HTTPStatus.UNAUTHORIZED):
-            reference(response, *LIMITS)
+    operation["responses"].setdefault(str(int(HTTPStatus.UNAUTHORIZED)), {})
 
 
 def document_headers(operation: dict[str, Any]) -> None:
@@ -193,7 +210,8 @@ def spec_schemas() -> dict[str, Any]:
 def with_name(part: dict[str, Any]) -> dict[str, Any]:
     """The schema of a part that is told by its name, which therefore has to be given."""
     if part.get("title") == spec.Uploaded.__name__:  # the service fills in what it knows of it
-        return {**part, "required": ["name"]}
+        name = {**part["properties"]["name"], "not": {"enum": list(spec.menu(spec.Dataset))}}
+        return {**part, "properties": {**part["properties"], "name": name}, "required": ["name"]}
     if "const" not in part["properties"].get("name", {}):
         return part
     return {**part, "required": ["name", *part.get("required", [])]}

@@ -24,6 +24,8 @@ KEPT = timedelta(hours=24)
 MAX_LENGTH = 255
 QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 BARE = re.compile(r"[!#-~][ -~]*")
+PATTERN = rf'^(?:[!#-~][ -~]{{0,{MAX_LENGTH - 1}}}|"(?:[ !#-\[\]-~]|\\["\\]){{1,{MAX_LENGTH}}}")$'
+"""Both of them with their length, as the documentation has it."""
 
 
 @dataclass(frozen=True)

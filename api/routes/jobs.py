@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import COMMAND, STRICT, Body, Db, Names, PageOf, SettingsOf, Wait, WatcherOf, seconds
+from api.deps import COMMAND, STRICT, Body, Db, PageOf, SettingsOf, Wait, WatcherOf, seconds
 from api.etags import Position, is_known, known_changes, not_modified, position_of, stamp, tag_of
 from api.gate import also_left
 from api.idempotent import OnceOf
@@ -26,6 +27,7 @@ from lab.reads import Filters
 from lab.states import State
 
 POLL_SECONDS = 2
+Labels = list[Annotated[str, StringConstraints(max_length=400), Field(json_schema_extra={"pattern": "^[^:]+:"})]]
 
 log = logging.getLogger("creditlab.api")
 router = APIRouter(tags=["jobs"], dependencies=STRICT)
@@ -86,7 +88,7 @@ def list_jobs(
     model: Annotated[str | None, Query(max_length=200)] = None,
     dataset: Annotated[str | None, Query(max_length=200)] = None,
     study: Annotated[str | None, Query(max_length=200)] = None,
-    label: Annotated[Names, Query(description="key:value; repeatable: all of these")] = [],  # noqa: B006
+    label: Annotated[Labels, Query(description="key:value; repeatable: all of these")] = [],  # noqa: B006
     created_after: Annotated[Moment | None, Query(description="RFC 3339, with its offset")] = None,
 ) -> Any:
     """Jobs, newest first. Filters apply before the page is cut."""

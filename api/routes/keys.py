@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.bodies import described, read
 from api.deps import STRICT, Body, Db, PageOf, SettingsOf
 from api.etags import expected
-from api.openapi import problems
+from api.openapi import IF_MATCH, problems
 from api.problems import InvalidBody, shorten
 from api.schemas import Key, KeyChange, KeyCreate, KeyMade, KeyPage
 from lab import keys
@@ -46,16 +46,12 @@ def show(key_id: str, db: Db, response: Response) -> Any:
 
 
 @router.patch(
-    "/v1/keys/{key_id}", response_model=Key, responses=problems(404, 412, 428), openapi_extra=described(KeyChange)
+    "/v1/keys/{key_id}",
+    response_model=Key,
+    responses=problems(404, 412, 428),
+    openapi_extra=described(KeyChange) | IF_MATCH,
 )
-def change(
-    key_id: str,
-    body: Body,
-    request: Request,
-    response: Response,
-    db: Db,
-    if_match: Annotated[str | None, Header(description="The ETag of the key as it was read; required")] = None,  # noqa: ARG001  (for the documentation)
-) -> Any:
+def change(key_id: str, body: Body, request: Request, response: Response, db: Db) -> Any:
     """Change name, scopes or expiry of a key; what is not named stays. `If-Match` has to hold its ETag."""
     wanted = read(KeyChange, body)
     changes = wanted.model_dump(include=wanted.model_fields_set)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api.deps import COMMAND, STRICT, Body, Db, PageOf, SettingsOf
 from api.etags import HEADERS, expected
 from api.fleet_schemas import Delivery, DeliveryPage, Webhook, WebhookList, WebhookWithSecret
-from api.openapi import problems
+from api.openapi import IF_MATCH, problems
 from lab import deliveries, webhooks
 
 FIELDS: dict[str, Any] = {
@@ -24,13 +24,6 @@ FIELDS: dict[str, Any] = {
     },
     "description": {"type": "string", "maxLength": webhooks.MAX_DESCRIPTION},
     "enabled": {"type": "boolean", "default": True},
-}
-IF_MATCH = {
-    "name": "If-Match",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string"},
-    "description": "The ETag that was read; `*` for any",
 }
 
 router = APIRouter(tags=["webhooks"], dependencies=STRICT)
@@ -82,7 +75,7 @@ def show(webhook_id: str, db: Db, response: Response) -> Any:
     "/v1/webhooks/{webhook_id}",
     response_model=Webhook,
     responses=problems(404, 412, 428),
-    openapi_extra=taking() | {"parameters": [IF_MATCH]},
+    openapi_extra=taking() | IF_MATCH,
 )
 def change(webhook_id: str, body: Body, request: Request, db: Db, settings: SettingsOf, response: Response) -> Any:
     """Change a webhook; what is not named stays. Enabling it again sends nothing of what was given up."""

@@ -16,7 +16,7 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 
 
 def document(folder: Path) -> dict[str, Any]:
-    made: dict[str, Any] = create_app(Settings(data_dir=folder)).openapi()
+    made: dict[str, Any] = create_app(Settings(data_dir=folder, auth="required")).openapi()
     return made
 
 
@@ -74,6 +74,12 @@ def test_the_body_of_a_job_admits_bare_names(tmp_path: Path) -> None:
     assert schemas["JobCreate"]["required"] == ["method", "model", "dataset"]
     assert schemas["SpecDFA"]["required"] == ["name"]
     assert schemas["Job"]["properties"]["spec"] == {"$ref": "#/components/schemas/Spec"}
+
+
+def test_without_keys_none_is_asked_for(tmp_path: Path) -> None:
+    made: dict[str, Any] = create_app(Settings(data_dir=tmp_path, auth="off")).openapi()
+    assert "securitySchemes" not in made["components"]
+    assert not any("security" in one or "401" in one["responses"] for _, _, one in operations(made))
 
 
 def test_served(shared: Service) -> None:
