@@ -26,7 +26,7 @@ def nets(activation):
 
 
 def fits(method, model):
-    return unsuited(plan(model, (1, 28, 28), 10), method) is None
+    return unsuited(model, plan(model, (1, 28, 28), 10), method) is None
 
 
 def chosen(method, model, optimizer, batch_size=64, **training):
