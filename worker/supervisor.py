@@ -148,7 +148,7 @@ class Supervision:
                 if ending := self._listen(event):
                     return ending
             if ended:
-                return self._died
+                return self.last or self._died  # asked to stop, it may end though its checkpoint was not kept
             if self.last and (time.monotonic() > self.last_until or not self.started):
                 return self.last
             self._greet()
