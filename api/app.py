@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
         middleware=[
             Middleware(Envelope),
             Middleware(Head),
