@@ -49,7 +49,8 @@ def main() -> int:
     launch.warm()
     reconciler = Reconciler(database, settings)
     courier = Courier(database, settings)
-    bench.enter()
+    bench.heart.start()
+    bench.sweep()
     reconciler.start()
     courier.start()
     try:
@@ -57,7 +58,7 @@ def main() -> int:
     finally:
         courier.stop()
         reconciler.stop()
-        bench.leave()
+        bench.heart.stop()
         database.dispose()
 
 
