@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from lab import attempts, bell, checkpoints, counters, idempotency, tables
 from lab.db import Database, now
-from lab.errors import DatabaseUnavailable
 from lab.files import Store
 from lab.ids import new_id
 from lab.settings import Settings

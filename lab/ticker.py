@@ -29,7 +29,7 @@ class Ticker(ABC):
     def tick(self) -> object:
         """Do the duty once. May raise DatabaseUnavailable, which is waited out."""
 
-    def disturbed(self) -> None:
+    def disturbed(self) -> None:  # noqa: B027  (most have nothing to forget)
         """The database was away in a tick."""
 
     def start(self) -> None:

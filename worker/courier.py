@@ -69,10 +69,12 @@ class Courier(Ticker):
         return started
 
     def _deliver(self, errand: Errand) -> None:
+        began = time.monotonic()
         status, error = self._try(errand)
+        seconds = time.monotonic() - began
         try:
             with self.database.write() as tx:
-                deliveries.settle(tx, errand, status, error)
+                deliveries.settle(tx, errand, status, error, seconds)
         except DatabaseUnavailable:
             log.warning("the database is away; message %s will be sent again", errand.id)
         else:
