@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
 
-from lab import bell, logs
+from lab import bell, logs, traces
 from lab.db import Database
 from lab.reconciler import Reconciler
 from lab.settings import Settings
@@ -47,6 +47,7 @@ def main() -> int:
     bench = Bench(database, settings, slots=chosen.concurrency, cuda=chosen.gpus == "all" and has_cuda())
     serve(bench)
     launch.warm()
+    traces.configure(settings, "creditlab-worker")
     reconciler = Reconciler(database, settings)
     courier = Courier(database, settings)
     bench.heart.start()
@@ -60,6 +61,7 @@ def main() -> int:
         reconciler.stop()
         bench.heart.stop()
         database.dispose()
+        traces.stop()
 
 
 def listen(bench: Bench) -> int:

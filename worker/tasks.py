@@ -4,6 +4,7 @@ import logging
 import platform
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from sqlalchemy import select
@@ -41,6 +42,7 @@ class Bench:
     def work(self) -> None:
         """Claim and train, one attempt after the other, until there is no job for this worker or it shuts down."""
         while not self.draining.is_set():
+            began = time.time_ns()
             try:
                 with self.database.write() as tx:
                     attempt = attempts.claim(
@@ -55,7 +57,7 @@ class Bench:
                 return
             if attempt is None:
                 return
-            Supervision(self.database, self.settings, attempt, self.draining).run()
+            Supervision(self.database, self.settings, attempt, self.draining, began).run()
             self.sweep()
 
     def sweep(self) -> None:

@@ -56,9 +56,7 @@ def told(database, running_jobs=None):
         moment = now(tx)
         ready = [worker.row for worker in fleet.fleet(tx) if worker.ready]
         starts = schedule.starts(tx, ready, moment, running_jobs)
-    return [
-        one.missing or pytest.approx((one.at - moment).total_seconds(), abs=1e-5) for one in starts.values()
-    ]
+    return [one.missing or pytest.approx((one.at - moment).total_seconds(), abs=1e-5) for one in starts.values()]
 
 
 def test_one_after_the_other_behind_what_runs(paced):
@@ -179,4 +177,3 @@ def test_the_work_does_not_grow_with_the_queue(paced):
 
     event.listen(paced.engine, "before_cursor_execute", lambda *statement: asked.append(statement[2]))
     assert count(1) == count(20)
-
