@@ -275,4 +275,5 @@ def _requeue(
 def _close(tx: Session, attempt: Attempt, job: tables.Job, outcome: str) -> None:
     row = tx.get_one(tables.Attempt, (attempt.job_id, attempt.number))
     row.ended_at, row.outcome = now(tx), outcome
+    counters.count_attempt(tx, outcome)
     job.ran_seconds += max(0.0, (row.ended_at - row.started_at).total_seconds())

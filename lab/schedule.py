@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from sqlalchemy import Row, and_, func, select
 from sqlalchemy.orm import Session
 
@@ -187,8 +188,8 @@ class Pace:
         done = select(tables.Job.spec, took).where(tables.Job.status == State.SUCCEEDED)
         found: dict[Any, list[float]] = defaultdict(list)
         for spec, seconds in tx.execute(done.order_by(tables.Job.id.desc()).limit(FINISHED)):
-            if seconds:
-                found[kind(spec)].append(seconds / self.by_arithmetic(spec))
+            if seconds and (expected := self.by_arithmetic(spec)):
+                found[kind(spec)].append(seconds / expected)
         self.factors = {one: statistics.median(paces) for one, paces in found.items()}
 
     def rest(self, job: Row[Any]) -> float:
@@ -211,4 +212,9 @@ def kind(spec: dict[str, Any]) -> tuple[Any, ...]:
 
 @functools.lru_cache(4096)
 def calculated(spec: str, *, cuda: bool) -> float:
-    return duration.seconds(specs.from_dict(json.loads(spec)), duration.CUDA if cuda else duration.CPU)
+    """Seconds by arithmetic; none for a spec of another version that this one would refuse, which will fail at once."""
+    try:
+        run = specs.from_dict(json.loads(spec))
+    except ValidationError:
+        return 0.0
+    return duration.seconds(run, duration.CUDA if cuda else duration.CPU)

@@ -17,7 +17,7 @@ from lab.reconciler import Reconciler
 from lab.settings import Settings
 from worker import launch
 from worker.courier import Courier
-from worker.tasks import Bench, has_cuda, serve
+from worker.tasks import Bench, serve
 
 log = logging.getLogger("worker")
 
@@ -44,7 +44,7 @@ def main() -> int:
         log.error("the tables are not those of this version: run `creditlab migrate`")
         return 1
     bell.configure(settings)
-    bench = Bench(database, settings, slots=chosen.concurrency, cuda=chosen.gpus == "all" and has_cuda())
+    bench = Bench(database, settings, slots=chosen.concurrency, gpus=chosen.gpus == "all")
     serve(bench)
     launch.warm()
     traces.configure(settings, "creditlab-worker")

@@ -27,16 +27,16 @@ class Bench:
         database: where the jobs are.
         settings: of the service.
         slots: attempts that may run at once.
-        cuda: whether jobs that ask for CUDA may be claimed.
+        gpus: whether this worker may use GPUs; where there are some, it claims jobs that ask for CUDA.
     """
 
-    def __init__(self, database: Database, settings: Settings, *, slots: int, cuda: bool) -> None:
+    def __init__(self, database: Database, settings: Settings, *, slots: int, gpus: bool) -> None:
         self.database = database
         self.settings = settings
         self.slots = slots
-        self.cuda = cuda
+        self.cuda = gpus and has_cuda()
         self.draining = threading.Event()
-        self.heart = Heart(database, slots=slots, cuda=cuda, draining=self.draining)
+        self.heart = Heart(database, slots=slots, cuda=self.cuda, gpus=gpus, draining=self.draining)
         self.id = self.heart.worker_id
 
     def work(self) -> None:

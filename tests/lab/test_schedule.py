@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, select, update
 
 from lab import attempts, fleet, jobs, projects, schedule, tables
 from lab.db import now
@@ -162,6 +162,19 @@ def test_nobody_there_and_too_many_before_it(database, monkeypatch):
     assert shown() == [(False, "no_worker")] * 3
     add_worker(database, "wrk_a", slots=3)
     assert shown() == [(True, None), (True, None), (False, "too_far_back")]
+
+
+def test_a_spec_of_another_version_harms_no_estimate(paced):
+    add_worker(paced, "wrk_a")
+    strange = submit(paced)
+    submit(paced)
+    for status in ("queued", "succeeded"):
+        with paced.write() as tx:
+            job = tx.scalars(select(tables.Job).where(tables.Job.status == status).order_by(tables.Job.id)).first()
+            job.spec = job.spec | {"method": {"name": "magic"}}
+            assert (job.id == strange) == (status == "queued")
+    # the one job fails as soon as it starts; of the three others, the median of two
+    assert told(paced) == [0.0, 0.0]
 
 
 def test_the_work_does_not_grow_with_the_queue(paced):
