@@ -64,7 +64,7 @@ class QueuedJob(Answer):
     estimated_start_at: datetime | None
     """By how long what runs and what is before it will take; an estimate that moves."""
     estimate_missing: Literal["no_worker", "needs_cuda", "project_quota", "too_far_back"] | None
-    """Why there is no estimate: nobody could train it, its project may run none, or 500 wait before it."""
+    """Why there is no estimate: nobody could train it, its project may run none, or 200 wait before it."""
 
 
 class QueuePage(Answer):

@@ -23,9 +23,9 @@ from credit import duration
 from lab import specs, tables
 from lab.states import HELD, State
 
-LOOKED_AT = 500
+LOOKED_AT = 200
 """Jobs that wait, from the first one on; what is further back gets no estimate."""
-FINISHED = 200
+FINISHED = 100
 """Jobs that succeeded last, of which it is learnt how long others take."""
 NO_TIME = {"name", "labels", "priority", "controls", "max_runtime_seconds"}
 """Parts of a spec that do not change how long its training takes."""

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,19 +28,26 @@ def collector() -> Iterator[Collector]:
         yield made
 
 
-def traced(alone: Settings, url: str) -> Settings:
-    settings = alone.model_copy(update={"traces_endpoint": url})
-    traces.configure(settings, "creditlab-api")
-    return settings
+@pytest.fixture
+def traced(alone: Settings) -> Iterator[Callable[[str], Settings]]:
+    """Traces this process, and gives the settings of a service whose spans go to a URL."""
+
+    def configure(url: str) -> Settings:
+        settings = alone.model_copy(update={"traces_endpoint": url})
+        traces.configure(settings, "creditlab-api")
+        return settings
+
+    yield configure
+    traces.stop()
 
 
-def test_a_span_for_every_request(alone: Settings, collector: Collector) -> None:
+def test_a_span_for_every_request(traced: Callable[[str], Settings], collector: Collector) -> None:
     def add(app: FastAPI) -> None:
         @app.get("/fault/{text}")
         def fault(text: str) -> None:
             raise RuntimeError(text)
 
-    with serving(traced(alone, collector.url), add) as service:
+    with serving(traced(collector.url), add) as service:
         secret = {"Authorization": "Bearer of-mine", "X-Request-ID": "my-own-request"}
         answer = service.client.post("/v1/jobs", json=TINY | {"name": "name-of-mine"}, headers=CALLED | secret)
         job_id = answer.json()["id"]
@@ -76,15 +83,16 @@ def test_a_span_for_every_request(alone: Settings, collector: Collector) -> None
     assert "-of-mine" not in json.dumps(vars(posted))
 
 
-def test_an_endpoint_that_is_down(alone: Settings) -> None:
-    with serving(traced(alone, f"http://127.0.0.1:{free_port()}/v1/traces")) as service:
+def test_an_endpoint_that_is_down(traced: Callable[[str], Settings]) -> None:
+    with serving(traced(f"http://127.0.0.1:{free_port()}/v1/traces")) as service:
         assert service.client.post("/v1/jobs", json=TINY, headers=CALLED).status_code == 202
         assert all(service.client.get("/v1/jobs").status_code == 200 for _ in range(20))
-    traces.stop()
 
 
-def test_a_wrong_traceparent_is_no_fault_of_the_request(alone: Settings, collector: Collector) -> None:
-    with serving(traced(alone, collector.url)) as service:
+def test_a_wrong_traceparent_is_no_fault_of_the_request(
+    traced: Callable[[str], Settings], collector: Collector
+) -> None:
+    with serving(traced(collector.url)) as service:
         for wrong in ("", "00-0-0-0", "x" * 5000, f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"):
             assert service.client.get("/v1/jobs", headers={"traceparent": wrong}).status_code == 200
     traces.stop()

@@ -1,33 +1,47 @@
 """One trace from the POST through the worker to the end of the training, received by a real collector."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
-import psutil
 import pytest
 
+from creditlab.broker import free_port
+from tests.factories import TINY
 from tests.otlp import Collector, Received, collecting
-from tests.service import is_group_leader
-from tests.stack import LONG_SPEC, QUICK_SPEC, Up, poll, up
+from tests.service import DEADLINE, LONG, Service, eventually
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-def submit(service: Up, spec: dict[str, Any], **headers: str) -> str:
-    job_id: str = httpx.post(f"{service.url}/v1/jobs", json=spec, headers=headers).json()["id"]
-    return job_id
+@contextmanager
+def api_of(service: Service, log: Path) -> Iterator[httpx.Client]:
+    """A client of an API process of the service."""
+    port = free_port()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api", "--port", str(port)],
+            env=os.environ | service.settings.environment(),
+            stderr=out,
+        )
 
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return client.get("/livez").is_success
+        except httpx.TransportError:
+            return False
 
-def job(service: Up, job_id: str) -> Any:
-    return httpx.get(f"{service.url}/v1/jobs/{job_id}").json()
-
-
-def training_process(service: Up) -> psutil.Process | None:
-    worker = service.child("worker")
-    assert worker is not None
-    return next((one for one in worker.children(recursive=True) if is_group_leader(one.pid)), None)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:
+        eventually(answers)
+        yield client
+    process.terminate()
+    assert process.wait(DEADLINE) == 0
 
 
 def of_job(collector: Collector, job_id: str, name: str) -> list[Received]:
@@ -35,26 +49,34 @@ def of_job(collector: Collector, job_id: str, name: str) -> list[Received]:
 
 
 @pytest.mark.slow
-def test_from_the_request_to_the_last_artifact(tmp_path: Path) -> None:
+def test_from_the_request_to_the_last_artifact(own_service: Service, tmp_path: Path) -> None:
+    service, log = own_service, tmp_path / "api.log"
     with collecting() as collector:
-        with up(tmp_path / "data", traces_endpoint=collector.url) as service:
-            quick = submit(service, QUICK_SPEC, traceparent=f"00-{TRACE}-{CALLER}-01")
-            poll(lambda: job(service, quick)["status"] == "succeeded")
-            long = submit(service, LONG_SPEC)
-            poll(lambda: job(service, long)["progress"]["step"] > 0)
-            process = training_process(service)
-            assert process is not None
+        service.settings = service.settings.model_copy(update={"traces_endpoint": collector.url})
+        service.start_worker(slots=1)
+        with api_of(service, log) as client:
+            called = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+            quick, long = (
+                client.post("/v1/jobs", json=TINY | fields, headers=headers).json()["id"]
+                for fields, headers in (({}, called), (LONG, {}))
+            )
+            service.ended(quick)
+            service.training(long)
+            (process,) = service.runners()
             process.kill()
-            poll(lambda: job(service, long)["attempt"] == 2 and job(service, long)["progress"]["step"] > 0)
-            httpx.post(f"{service.url}/v1/jobs/{long}/cancel")
-            poll(lambda: job(service, long)["status"] == "cancelled")
+            eventually(lambda: service.job(long)["attempt"] == 2 and service.training(long))
+            client.post(f"/v1/jobs/{long}/cancel")
+            service.ended(long)
+        service.workers[0].terminate()
+        assert service.workers[0].wait(DEADLINE) == 0
         check_the_quick_one(collector, quick)
         trace = check_the_killed_one(collector, long)
-    check_the_logs(tmp_path / "data" / "logs", quick, {TRACE, trace})
+    check_the_logs(service.log, log, quick, {TRACE, trace})
 
 
 def check_the_quick_one(collector: Collector, job_id: str) -> None:
     (posted,) = collector.named("POST /v1/jobs", TRACE)
+    assert posted.about["http.response.status_code"] == 202
     (claim,), (attempt,) = of_job(collector, job_id, "claim"), of_job(collector, job_id, "attempt")
     assert (posted.parent, posted.service) == (CALLER, "creditlab-api")
     for span in (claim, attempt):
@@ -86,11 +108,11 @@ def check_the_killed_one(collector: Collector, job_id: str) -> str:
     return first.trace
 
 
-def check_the_logs(folder: Path, job_id: str, traces: set[str]) -> None:
-    lines = [json.loads(line) for line in (folder / "worker.log").read_text().splitlines()]
+def check_the_logs(worker: Path, api: Path, job_id: str, traces: set[str]) -> None:
+    lines = [json.loads(line) for line in worker.read_text().splitlines()]
     starts = [line for line in lines if line["message"].startswith("attempt starts")]
     assert {line["trace_id"] for line in starts} == traces
     assert [(line["job_id"], line["attempt"]) for line in starts[:1]] == [(job_id, 1)]
-    asked = [json.loads(line) for line in (folder / "api.log").read_text().splitlines()]
+    asked = [json.loads(line) for line in api.read_text().splitlines()]
     (line,) = [line for line in asked if line.get("trace_id") == TRACE and line.get("path") == "/v1/jobs"]
     assert line["request_id"].startswith("req_")
