@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from api.app import create_app
 from api.middleware import refuse_open
 from api.stream import Watcher
-from lab import logs, traces
+from lab import logs
 from lab.settings import Settings
 
 GRACE_SECONDS = 5
@@ -55,10 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     logs.configure()
-    traces.configure(settings, "creditlab-api")
     server = Server(config, app.state.watcher)
     server.run()
-    traces.stop()
     return 0 if server.started else 1
 
 

@@ -22,7 +22,7 @@ from api.problems import refused_by_router, refused_by_validation
 from api.routes import catalog, datasets, events, fleet, jobs, keys, ops, series, webhooks
 from api.stream import Watcher
 from api.traced import Traced
-from lab import bell
+from lab import bell, traces
 from lab.db import Database
 from lab.reconciler import Reconciler
 from lab.settings import Settings
@@ -77,8 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Beside the requests: one watcher for all that wait, and the reconciler's thread."""
+    """Beside the requests: one watcher for all that wait, the reconciler's thread, and what sends traces."""
     database, settings = app.state.database, app.state.settings
+    traces.configure(settings, "creditlab-api")
     bell.configure(settings)
     watching = asyncio.create_task(app.state.watcher.run())
     reconciler = Reconciler(database, settings)
@@ -89,3 +90,4 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watching.cancel()
         await run_in_threadpool(reconciler.stop)
         database.dispose()
+        await run_in_threadpool(traces.stop)

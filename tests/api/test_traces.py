@@ -4,14 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
 from creditlab.broker import free_port
-from lab import tables, traces
+from lab import tables
 from lab.settings import Settings
 from tests.api.conftest import serving
 from tests.factories import TINY
@@ -28,26 +28,17 @@ def collector() -> Iterator[Collector]:
         yield made
 
 
-@pytest.fixture
-def traced(alone: Settings) -> Iterator[Callable[[str], Settings]]:
-    """Traces this process, and gives the settings of a service whose spans go to a URL."""
-
-    def configure(url: str) -> Settings:
-        settings = alone.model_copy(update={"traces_endpoint": url})
-        traces.configure(settings, "creditlab-api")
-        return settings
-
-    yield configure
-    traces.stop()
+def traced(alone: Settings, url: str) -> Settings:
+    return alone.model_copy(update={"traces_endpoint": url})
 
 
-def test_a_span_for_every_request(traced: Callable[[str], Settings], collector: Collector) -> None:
+def test_a_span_for_every_request(alone: Settings, collector: Collector) -> None:
     def add(app: FastAPI) -> None:
         @app.get("/fault/{text}")
         def fault(text: str) -> None:
             raise RuntimeError(text)
 
-    with serving(traced(collector.url), add) as service:
+    with serving(traced(alone, collector.url), add) as service:
         secret = {"Authorization": "Bearer of-mine", "X-Request-ID": "my-own-request"}
         answer = service.client.post("/v1/jobs", json=TINY | {"name": "name-of-mine"}, headers=CALLED | secret)
         job_id = answer.json()["id"]
@@ -60,7 +51,6 @@ def test_a_span_for_every_request(traced: Callable[[str], Settings], collector: 
             service.client.get(quiet)
         with service.database.read() as tx:
             stored = tx.get_one(tables.Job, job_id).traceparent
-    traces.stop()
     posted, *others = collector.spans
     assert (posted.name, posted.trace, posted.parent, posted.kind) == ("POST /v1/jobs", TRACE, PARENT, SERVER)
     assert stored == f"00-{TRACE}-{posted.id}-01"
@@ -83,19 +73,16 @@ def test_a_span_for_every_request(traced: Callable[[str], Settings], collector: 
     assert "-of-mine" not in json.dumps(vars(posted))
 
 
-def test_an_endpoint_that_is_down(traced: Callable[[str], Settings]) -> None:
-    with serving(traced(f"http://127.0.0.1:{free_port()}/v1/traces")) as service:
+def test_an_endpoint_that_is_down(alone: Settings) -> None:
+    with serving(traced(alone, f"http://127.0.0.1:{free_port()}/v1/traces")) as service:
         assert service.client.post("/v1/jobs", json=TINY, headers=CALLED).status_code == 202
         assert all(service.client.get("/v1/jobs").status_code == 200 for _ in range(20))
 
 
-def test_a_wrong_traceparent_is_no_fault_of_the_request(
-    traced: Callable[[str], Settings], collector: Collector
-) -> None:
-    with serving(traced(collector.url)) as service:
+def test_a_wrong_traceparent_is_no_fault_of_the_request(alone: Settings, collector: Collector) -> None:
+    with serving(traced(alone, collector.url)) as service:
         for wrong in ("", "00-0-0-0", "x" * 5000, f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"):
             assert service.client.get("/v1/jobs", headers={"traceparent": wrong}).status_code == 200
-    traces.stop()
     assert len({span.trace for span in collector.spans} - {TRACE}) == 5
     assert {span.parent for span in collector.spans} == {""}
 
