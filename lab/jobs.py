@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from credit import spec
-from lab import bell, progress, specs, tables
+from lab import bell, progress, specs, tables, traces
 from lab.db import now
 from lab.errors import JobNotFound, WrongState
 from lab.ids import new_id
@@ -131,6 +131,7 @@ def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
         progress=progress.none_yet(run),
         created_at=moment,
         last_seq=0,
+        traceparent=traces.traceparent(),
     )
     tx.add(job)
     tx.flush()

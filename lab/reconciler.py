@@ -4,7 +4,6 @@ A thread in every API and worker process; only the one that holds the lease of t
 """
 
 import logging
-import threading
 import time
 from datetime import datetime, timedelta
 
@@ -14,15 +13,14 @@ from sqlalchemy.orm import Session
 
 from lab import attempts, bell, checkpoints, counters, idempotency, tables
 from lab.db import Database, now
-from lab.errors import DatabaseUnavailable
 from lab.files import Store
 from lab.ids import new_id
 from lab.settings import Settings
 from lab.states import HELD, State
+from lab.ticker import Ticker
 
 log = logging.getLogger(__name__)
 
-DUTY = "reconciler"
 TICK_SECONDS = 2.0
 DUTY_SECONDS = 10.0
 MOST_BELLS = 64  # whoever hears one goes on until nothing is left
@@ -31,7 +29,7 @@ JUMP_SECONDS = 2.0
 """A clock that moved so much further, or less far, than time itself was set by somebody."""
 
 
-class Reconciler:
+class Reconciler(Ticker):
     """One candidate for the duty.
 
     Args:
@@ -39,34 +37,18 @@ class Reconciler:
         settings: of the service.
     """
 
+    duty = "reconciler"
+
     def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__(TICK_SECONDS)
         self.database = database
         self.settings = settings
         self.store = Store(settings.artifacts_dir)
         self.holder = new_id("rec")
         self.calm = Calm()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
-    def start(self) -> None:
-        """Tick every two seconds in a thread, until ``stop``."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and give the duty away."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
-            try:
-                self.tick()
-            except DatabaseUnavailable as error:
-                self.calm.disturb()
-                log.warning("the database is away: %s", error.__cause__)
-            except Exception:
-                log.exception("the reconciler met a bug; it goes on")
+    def disturbed(self) -> None:
+        self.calm.disturb()
 
     def tick(self) -> bool:
         """Put everything right once; False where another process has the duty.
@@ -102,9 +84,9 @@ class Reconciler:
     def _on_duty(self, tx: Session) -> bool:
         """Take or keep the duty's lease."""
         moment = now(tx)
-        lease = tx.scalar(select(tables.Lease).where(tables.Lease.name == DUTY).with_for_update())
+        lease = tx.scalar(select(tables.Lease).where(tables.Lease.name == self.duty).with_for_update())
         if lease is None:
-            lease = tables.Lease(name=DUTY, holder=self.holder, until=moment)
+            lease = tables.Lease(name=self.duty, holder=self.holder, until=moment)
             try:
                 with tx.begin_nested():
                     tx.add(lease)

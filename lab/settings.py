@@ -26,6 +26,13 @@ def of_networks(text: str) -> str:
     return text
 
 
+def of_http(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
+        raise ValueError(f"{text[:100]!r} is not an address such as http://127.0.0.1:4318")
+    return text
+
+
 class Settings(BaseSettings):
     """Where things are and how the service behaves. Environment variables win over the file."""
 
@@ -58,6 +65,8 @@ class Settings(BaseSettings):
     quota_requests_per_minute: int = Field(6000, ge=1)
     webhook_allow: Annotated[str, AfterValidator(of_networks)] = ""
     """Networks, separated by commas, whose addresses a webhook may lead to although they are not public."""
+    traces_endpoint: Annotated[str, AfterValidator(of_http)] | None = None
+    """Where OpenTelemetry traces are sent (OTLP over HTTP), such as http://127.0.0.1:4318; none: there are none."""
     given_secret_key: str | None = Field(
         None, min_length=16, validation_alias=AliasChoices("CREDITLAB_SECRET_KEY", "secret_key")
     )

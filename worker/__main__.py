@@ -11,13 +11,13 @@ from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
 
-from lab import bell, logs
+from lab import bell, logs, traces
 from lab.db import Database
 from lab.reconciler import Reconciler
 from lab.settings import Settings
 from worker import launch
 from worker.courier import Courier
-from worker.tasks import Bench, has_cuda, serve
+from worker.tasks import Bench, serve
 
 log = logging.getLogger("worker")
 
@@ -44,12 +44,14 @@ def main() -> int:
         log.error("the tables are not those of this version: run `creditlab migrate`")
         return 1
     bell.configure(settings)
-    bench = Bench(database, settings, slots=chosen.concurrency, cuda=chosen.gpus == "all" and has_cuda())
+    bench = Bench(database, settings, slots=chosen.concurrency, gpus=chosen.gpus == "all")
     serve(bench)
     launch.warm()
+    traces.configure(settings, "creditlab-worker")
     reconciler = Reconciler(database, settings)
     courier = Courier(database, settings)
-    bench.enter()
+    bench.heart.start()
+    bench.sweep()
     reconciler.start()
     courier.start()
     try:
@@ -57,8 +59,9 @@ def main() -> int:
     finally:
         courier.stop()
         reconciler.stop()
-        bench.leave()
+        bench.heart.stop()
         database.dispose()
+        traces.stop()
 
 
 def listen(bench: Bench) -> int:

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from credit.durable import sha256
 from credit.events import Checkpointed, Event, Failed, Finished, Started, Troubled, from_json
-from lab import attempts, checkpoints, series, tables
+from lab import attempts, checkpoints, logs, series, tables
 from lab.db import Database, Tx
 from lab.errors import DatabaseUnavailable
 from lab.files import Store, location_of
 from lab.settings import Settings
 from worker import launch
+from worker.spans import AttemptSpans
 
 LOOK_SECONDS = 0.3
 """How often orders are looked at; a cancelled process is gone within that, its grace and a little."""
@@ -54,10 +55,16 @@ class Supervision:
         settings: of the service.
         attempt: as it was claimed.
         draining: is set when the worker shuts down.
+        began: when the attempt's claim was begun, in nanoseconds since 1970; for its trace.
     """
 
     def __init__(
-        self, database: Database, settings: Settings, attempt: attempts.Attempt, draining: threading.Event
+        self,
+        database: Database,
+        settings: Settings,
+        attempt: attempts.Attempt,
+        draining: threading.Event,
+        began: int | None = None,
     ) -> None:
         self.database = database
         self.settings = settings
@@ -65,7 +72,7 @@ class Supervision:
         self.draining = draining
         self.store = Store(settings.artifacts_dir)
         self.folder = settings.attempts_dir / f"{attempt.job_id}-{attempt.fence}"
-        self.log = logging.LoggerAdapter(log, {"job_id": attempt.job_id, "attempt": attempt.number})
+        self.spans = AttemptSpans(attempt, began)
         self.unstored: list[Event] = []
         self.batch = 1
         self.started = False
@@ -73,22 +80,33 @@ class Supervision:
         self.last: Ending | None = None
         """How the attempt ends once the last checkpoint is there, or its time is over."""
         self.last_until = 0.0
+        self.outcome: str | None = None
+        """As its row has it, or why it has none."""
         self.stored_at = self.renewed_at = self.asked_at = self.greeted_at = time.monotonic()
 
     def run(self) -> None:
         """Train to the end, whatever that is. Afterwards the job is in its next state, or somebody else's."""
+        known = {"job_id": self.attempt.job_id, "attempt": self.attempt.number}
+        with logs.bound(**known, trace_id=self.spans.attempt.trace_id):
+            try:
+                self._run()
+            finally:
+                self.spans.end(self.outcome)
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self) -> None:
         try:
             job = self._train()
         except attempts.Fenced:
-            self.log.warning("attempt ends, the job is not ours any more")
+            self.outcome = "fenced"
+            log.warning("attempt ends, the job is not ours any more")
             self._count_refusal()
         except UnreachableError:
-            self.log.warning("attempt ends, the database was away for too long; the job's lease will run out")
+            self.outcome = "database_unavailable"
+            log.warning("attempt ends, the database was away for too long; the job's lease will run out")
         else:
-            self.log.info("attempt ends, job %s: %s", job.status, job.status_reason)
+            log.info("attempt ends, job %s: %s", job.status, job.status_reason)
             self._prune()
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _train(self) -> tables.Job:
         """Raises Fenced, UnreachableError."""
@@ -97,7 +115,7 @@ class Supervision:
         except (OSError, EOFError) as error:
             ending = self._failed("storage_unavailable", f"no training process could be started: {error}")
             return self._in(self.database.write, lambda tx: self._conclude(tx, ending, 0))
-        self.log.info("attempt starts, process %d", runner.pid)
+        log.info("attempt starts, process %d", runner.pid)
         self.runner = runner
         try:
             ending = self._follow(runner)
@@ -113,6 +131,7 @@ class Supervision:
         return {
             "job_id": self.attempt.job_id,
             "attempt": self.attempt.number,
+            "trace_id": self.spans.attempt.trace_id,
             "spec": self.attempt.spec,
             "datasets": datasets and str(datasets),
             "cache": str(self.settings.cache_dir),
@@ -176,6 +195,7 @@ class Supervision:
 
     def _listen(self, event: Event) -> Ending | None:
         """Take a word of the process; the ending, if it was the last one."""
+        self.spans.hear(event)
         if isinstance(event, Finished):
             return self._finished(event)
         if isinstance(event, Failed):
@@ -245,7 +265,7 @@ class Supervision:
                 late = time.monotonic() > self.renewed_at + self.attempt.lease_seconds + PATIENCE_SECONDS
                 if late or self.draining.is_set():
                     raise UnreachableError from None
-                self.log.warning("the database is away; training goes on")
+                log.warning("the database is away; training goes on")
                 self._greet()
                 time.sleep(RETRY_SECONDS)
 
@@ -254,7 +274,7 @@ class Supervision:
             with self.database.write() as tx:
                 attempts.refused(tx, self.attempt)
         except DatabaseUnavailable:
-            self.log.warning("the database is away; the refusal is not counted")
+            log.warning("the database is away; the refusal is not counted")
 
     def _prune(self) -> None:
         """Remove files that no row names: older checkpoints, and what attempts before have left."""
@@ -263,20 +283,23 @@ class Supervision:
                 keep = checkpoints.locations(tx, self.attempt.job_id)
             self.store.prune(self.attempt.job_id, self.attempt.fence, keep)
         except (DatabaseUnavailable, OSError) as error:
-            self.log.warning("old files stay: %s", error)
+            log.warning("old files stay: %s", error)
 
     # ---- endings ----------------------------------------------------------------------------------------------------
 
     def _conclude(self, tx: Tx, ending: Ending, status: int) -> tables.Job:
         """What was not stored yet, and the job's next state, in one transaction; once, however often it is tried."""
-        if done := attempts.concluded(tx, self.attempt, self.batch):
-            return done
-        attempts.record(tx, self.attempt, self.unstored, self.batch)
-        return ending(tx, status)
+        job = attempts.concluded(tx, self.attempt, self.batch)
+        if job is None:
+            attempts.record(tx, self.attempt, self.unstored, self.batch)
+            job = ending(tx, status)
+        self.outcome = tx.get_one(tables.Attempt, (job.id, self.attempt.number)).outcome
+        return job
 
     def _finished(self, event: Finished) -> Ending:
         try:
-            files = [self._stored(path) for path in sorted((self.folder / "out").iterdir())]
+            with self.spans.part("store artifacts"):
+                files = [self._stored(path) for path in sorted((self.folder / "out").iterdir())]
         except OSError as error:
             return self._failed("storage_unavailable", f"the run's files could not be stored: {error}")
         return lambda tx, _: attempts.finish(tx, self.attempt, event.results, files)
