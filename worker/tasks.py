@@ -12,9 +12,10 @@ from pathlib import Path
 
 from sqlalchemy import delete, select, update
 
-from lab import attempts, bell, tables
+from lab import attempts, bell, datasets, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
+from lab.files import Store
 from lab.ids import new_id
 from lab.settings import Settings
 from lab.states import HELD
@@ -32,13 +33,15 @@ class Bench:
     Args:
         database: where the jobs are.
         settings: of the service.
+        store: where files are kept.
         slots: attempts that may run at once.
         cuda: whether jobs that ask for CUDA may be claimed.
     """
 
-    def __init__(self, database: Database, settings: Settings, *, slots: int, cuda: bool) -> None:
+    def __init__(self, database: Database, settings: Settings, store: Store, *, slots: int, cuda: bool) -> None:
         self.database = database
         self.settings = settings
+        self.store = store
         self.slots = slots
         self.cuda = cuda
         self.id = new_id("wrk")
@@ -63,14 +66,20 @@ class Bench:
                 return
             if attempt is None:
                 return
-            Supervision(self.database, self.settings, attempt, self.draining).run()
+            Supervision(self.database, self.settings, self.store, attempt, self.draining).run()
             self.sweep()
 
     def sweep(self) -> None:
-        """Remove folders of attempts that hold no job any more: their workers were killed before they could."""
+        """Remove what this machine needs no more.
+
+        Folders of attempts that hold no job any more, since their workers were killed before they could; copies of data
+        sets that have been deleted.
+        """
         try:
             folders = list(self.settings.attempts_dir.glob("job_*"))
+            copies = list(self.settings.uploads_dir.glob("*.safetensors"))
             with self.database.read() as tx:
+                datasets.sweep(tx, copies)
                 held = tx.execute(select(tables.Job.id, tables.Job.fence).where(tables.Job.status.in_(HELD)))
                 alive = {f"{job_id}-{fence}" for job_id, fence in held}
         except DatabaseUnavailable:
