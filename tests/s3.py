@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from creditlab.broker import free_port
-from lab.files import Store, open_store
-from lab.settings import Settings
 
 BOOT_SECONDS = 60
 SERVER = (
@@ -77,7 +75,3 @@ class S3Server:
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=testing/20261124/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 """By which moto tells for which service a request is; it checks no signatures."""
-
-
-def s3_store(settings: dict[str, Any]) -> Store:
-    return open_store(Settings(**settings))

@@ -175,7 +175,10 @@ def test_checkpoints_of_jobs_that_ended_long_ago_are_removed_with_their_files(da
 
 
 def test_one_has_the_duty_until_its_lease_is_over(database, job_id, settings):
-    first, second = Reconciler(database, settings, open_store(settings)), Reconciler(database, settings, open_store(settings))
+    first, second = (
+        Reconciler(database, settings, open_store(settings)),
+        Reconciler(database, settings, open_store(settings)),
+    )
     assert first.tick()
     assert not second.tick()
     assert first.tick()

@@ -94,7 +94,12 @@ def test_half_a_key_is_refused_and_a_missing_package_is_named(tmp_path):
 
 
 def test_the_secret_of_the_bucket_is_shown_to_children_alone(tmp_path, monkeypatch):
-    given = {"s3_access_key_id": "mine", "s3_secret_access_key": "of nobody else", "s3_region": "", "s3_endpoint_url": ""}
+    given = {
+        "s3_access_key_id": "mine",
+        "s3_secret_access_key": "of nobody else",
+        "s3_region": "",
+        "s3_endpoint_url": "",
+    }
     settings = Settings(data_dir=tmp_path, artifact_url="s3://bucket/a", **given)
     assert (settings.s3_region, settings.s3_endpoint_url) == (None, None)
     assert "of nobody else" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
