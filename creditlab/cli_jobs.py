@@ -194,7 +194,7 @@ def artifacts(
         if download:
             download.mkdir(parents=True, exist_ok=True)
             for artifact in told["data"]:
-                if not artifact["expired"]:
+                if not artifact.get("expired"):
                     client.download(job, artifact["name"], download)
     if as_json:
         print_json(told)
@@ -205,7 +205,7 @@ def artifacts(
 
 
 def kept_until(artifact: dict[str, Any]) -> str:
-    return "expired" if artifact["expired"] else artifact["expires_at"] or ""
+    return "expired" if artifact.get("expired") else artifact.get("expires_at") or ""
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """An S3-compatible server in a process of its own: moto, which speaks the real protocol over HTTP."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -52,7 +51,7 @@ class S3Server:
             return False
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
     def settings(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Transfer:
     def kept(self) -> list[Event]:
         """What became of checkpoints since the last time; one counts once its event is recorded."""
         done = [task for task in self._kept if task.done()]
-        self._kept = [task for task in self._kept if not task.done()]
+        self._kept = [task for task in self._kept if task not in done]  # others may be done by now
         return [event for task in done if (event := task.result())]
 
     def busy(self, seconds: float) -> bool:

@@ -1,9 +1,11 @@
 """Workers that share no disk: what they need comes from the bucket, and what they leave goes there."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tests.factories import TINY
 from tests.faults.conftest import BROKEN, Broken
 from tests.faults.test_storage import eventually_deferred, warnings
 from tests.s3 import S3Server
-from tests.service import serving
+from tests.service import eventually, serving
 
 
 class Hosts(Broken):
@@ -131,6 +133,23 @@ def test_a_copy_goes_when_its_data_set_has_been_deleted(hosts):
         if expected:
             with hosts.database.write() as tx:
                 tx.execute(tables.Dataset.__table__.delete())
+
+
+def test_a_server_that_hangs_costs_neither_the_lease_nor_the_process(request, tmp_path, broker, undisturbed):
+    with S3Server(tmp_path / "s3.log") as server, serving_hosts(request, tmp_path, broker, server) as hosts:
+        hosts.start_worker_on("one")
+        job_id = hosts.submit()
+        hosts.checkpointed(job_id)
+        server.process.send_signal(signal.SIGSTOP)
+        before = leased_until(hosts, job_id)
+        eventually(lambda: leased_until(hosts, job_id) > before + timedelta(seconds=hosts.settings.lease_seconds + 1))
+        server.process.send_signal(signal.SIGCONT)
+        assert hosts.succeeded(job_id, undisturbed)["attempt"] == 1
+
+
+def leased_until(hosts: Hosts, job_id: str) -> Any:
+    with hosts.database.read() as tx:
+        return tx.get_one(tables.Job, job_id).lease_expires_at
 
 
 def test_a_server_that_dies_in_the_middle_is_waited_for(request, tmp_path, broker, undisturbed):
