@@ -24,6 +24,7 @@ from api.stream import Watcher
 from api.traced import Traced
 from lab import bell, traces
 from lab.db import Database
+from lab.files import open_store
 from lab.reconciler import Reconciler
 from lab.settings import Settings
 
@@ -37,7 +38,7 @@ DESCRIPTION = (
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API as an ASGI application; its database has to be migrated already."""
+    """The API as an ASGI application; its database has to be migrated already. Raises ValueError for wrong settings."""
     database = Database(settings.database_url, pool_size=POOL_SIZE)
     watcher = Watcher(database)
     metrics = Metrics(database, watcher, lease_seconds=settings.lease_seconds)
@@ -68,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
             RequestValidationError: refused_by_validation,
         },
     )
-    app.state.settings = settings
+    app.state.settings, app.state.store = settings, open_store(settings)
     app.state.database, app.state.watcher, app.state.metrics = database, watcher, metrics
     for routes in (jobs, series, events, webhooks, catalog, datasets, fleet, keys, ops):
         app.include_router(routes.router)
@@ -83,7 +84,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     traces.configure(settings, "creditlab-api")
     bell.configure(settings)
     watching = asyncio.create_task(app.state.watcher.run())
-    reconciler = Reconciler(database, settings)
+    reconciler = Reconciler(database, settings, app.state.store)
     reconciler.start()
     try:
         yield

@@ -242,6 +242,7 @@ class Chunk(Base):
 
 class Artifact(Base):
     __tablename__ = "artifacts"
+    __table_args__ = (Index("ix_artifacts_expired_at_created_at", "expired_at", "created_at"),)
 
     job_id: Mapped[str] = of_job(primary_key=True)
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -252,6 +253,8 @@ class Artifact(Base):
     location: Mapped[str]
     """Path below the artifact store."""
     created_at: Mapped[datetime]
+    expired_at: Mapped[datetime | None]
+    """When its file was removed since its time was over."""
 
 
 class Dataset(OfProject, Base):

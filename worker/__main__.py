@@ -13,6 +13,7 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from lab import bell, logs, traces
 from lab.db import Database
+from lab.files import open_store
 from lab.reconciler import Reconciler
 from lab.settings import Settings
 from worker import launch
@@ -39,16 +40,21 @@ def main() -> int:
     if not settings.broker_url:
         log.error("CREDITLAB_BROKER_URL is not set")
         return 2
+    try:
+        store = open_store(settings)
+    except ValueError as error:
+        log.error("%s", error)  # noqa: TRY400  (it says what to do)
+        return 2
     database = Database(settings.database_url, pool_size=chosen.concurrency + 4)
     if not database.is_current():
         log.error("the tables are not those of this version: run `creditlab migrate`")
         return 1
     bell.configure(settings)
-    bench = Bench(database, settings, slots=chosen.concurrency, gpus=chosen.gpus == "all")
+    bench = Bench(database, settings, store, slots=chosen.concurrency, gpus=chosen.gpus == "all")
     serve(bench)
     launch.warm()
     traces.configure(settings, "creditlab-worker")
-    reconciler = Reconciler(database, settings)
+    reconciler = Reconciler(database, settings, store)
     courier = Courier(database, settings)
     bench.heart.start()
     bench.sweep()

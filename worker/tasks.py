@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from lab import attempts, bell, tables
-from lab.db import Database
+from lab import attempts, bell, datasets, tables
+from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
+from lab.files import Store
 from lab.settings import Settings
 from lab.states import HELD
 from worker.heart import Heart
@@ -26,13 +27,15 @@ class Bench:
     Args:
         database: where the jobs are.
         settings: of the service.
+        store: where files are kept.
         slots: attempts that may run at once.
         gpus: whether this worker may use GPUs; where there are some, it claims jobs that ask for CUDA.
     """
 
-    def __init__(self, database: Database, settings: Settings, *, slots: int, gpus: bool) -> None:
+    def __init__(self, database: Database, settings: Settings, store: Store, *, slots: int, gpus: bool) -> None:
         self.database = database
         self.settings = settings
+        self.store = store
         self.slots = slots
         self.cuda = gpus and has_cuda()
         self.draining = threading.Event()
@@ -57,14 +60,20 @@ class Bench:
                 return
             if attempt is None:
                 return
-            Supervision(self.database, self.settings, attempt, self.draining, began).run()
+            Supervision(self.database, self.settings, self.store, attempt, self.draining, began).run()
             self.sweep()
 
     def sweep(self) -> None:
-        """Remove folders of attempts that hold no job any more: their workers were killed before they could."""
+        """Remove what this machine needs no more.
+
+        Folders of attempts that hold no job any more, since their workers were killed before they could; copies of data
+        sets that have been deleted.
+        """
         try:
             folders = list(self.settings.attempts_dir.glob("job_*"))
+            copies = list(self.settings.uploads_dir.glob("*.safetensors"))
             with self.database.read() as tx:
+                datasets.sweep(tx, copies)
                 held = tx.execute(select(tables.Job.id, tables.Job.fence).where(tables.Job.status.in_(HELD)))
                 alive = {f"{job_id}-{fence}" for job_id, fence in held}
         except DatabaseUnavailable:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import COMMAND, STRICT, Body, Db, PageOf, SettingsOf, Wait, WatcherOf, seconds
+from api.deps import COMMAND, STRICT, Body, Db, PageOf, SettingsOf, StoreOf, Wait, WatcherOf, seconds
 from api.etags import Position, is_known, known_changes, not_modified, position_of, stamp, tag_of
 from api.gate import also_left
 from api.idempotent import Once, OnceOf
@@ -22,7 +22,6 @@ from api.times import Moment
 from lab import bell, datasets, forecast, jobs, projects, reads, specs
 from lab.db import Database, Tx
 from lab.errors import BrokerUnavailable
-from lab.files import Store
 from lab.reads import Filters
 from lab.states import State
 
@@ -205,8 +204,10 @@ def require_broker() -> None:
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_model=None, responses=problems(404, 409))
-def delete(job_id: str, db: Db, settings: SettingsOf) -> None:
+def delete(job_id: str, db: Db, store: StoreOf) -> None:
     """Delete a job that has ended, with everything it has left."""
+    with db.read() as tx:
+        jobs.require_end(tx, job_id)
+    store.forget(job_id)  # first: where the store is away, nothing is done, and no file is left that nobody names
     with db.write() as tx:
         jobs.delete(tx, job_id)
-    Store(settings.artifacts_dir).forget(job_id)

@@ -99,7 +99,9 @@ def test_what_the_reconciler_requeues_is_counted(service: Service) -> None:
     service.claim()
     with service.database.write() as tx:
         tx.execute(update(tables.Job).values(lease_expires_at=now(tx) - timedelta(seconds=1)))
-    reconciler = Reconciler(service.database, service.settings)  # or the service's own, whoever is first
+    reconciler = Reconciler(
+        service.database, service.settings, service.app.state.store
+    )  # or the service's own, whoever is first
     reconciler.calm.since = float("-inf")
     eventually(lambda: bool(reconciler.tick()) or value(scrape(service), "running_attempts") == 0)
     assert value(scrape(service), "reconciler_requeues_total") == 1
