@@ -1,6 +1,7 @@
 """``python -m api``: the API's process."""
 
 import argparse
+import gc
 import socket
 import sys
 import tempfile
@@ -56,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     logs.configure()
     server = Server(config, app.state.watcher)
+    gc.collect()
+    gc.freeze()  # what is here by now stays: no collection needs to look through it while somebody waits for an answer
     server.run()
     return 0 if server.started else 1
 

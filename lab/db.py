@@ -12,10 +12,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, func, literal, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
+from lab.columns import Moment
 from lab.errors import DatabaseUnavailable
 
 BUSY_MS = 10_000
@@ -131,6 +132,13 @@ def now(tx: Session) -> datetime:
     if tx.get_bind().dialect.name == "postgresql":
         return cast("datetime", tx.scalar(select(func.clock_timestamp()))).astimezone(UTC)
     return datetime.now(UTC)
+
+
+def clock(tx: Session) -> ColumnElement[datetime]:
+    """``now`` as a column: the time beside what else a query asks for, in one round trip."""
+    if tx.get_bind().dialect.name == "postgresql":
+        return func.clock_timestamp(type_=Moment())
+    return literal(datetime.now(UTC), Moment())
 
 
 def take(tx: Session, name: str) -> None:

@@ -129,11 +129,16 @@ def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
         queue=queue,
         priority=run.priority,
         progress=progress.none_yet(run),
+        rung_at=moment,
         created_at=moment,
+        started_at=None,
+        finished_at=None,
+        error=None,
         last_seq=0,
     )
     tx.add(job)
     tx.flush()
     tx.add_all(tables.Label(job_id=job.id, key=key, value=value) for key, value in run.labels.items())
     log(tx, job, moment, progress.Note("status", "submitted", {"status": job.status}))
-    return _queue(tx, job)
+    bell.ring_after_commit(tx, job.queue)
+    return job
