@@ -123,7 +123,7 @@ def views(tx: Session, jobs: list[tables.Job]) -> list[dict[str, Any]]:
             (tables.Twin, tables.Twin.method, tables.Twin.twin_id),
         )
     ]
-    for table, job_id, name, value in sorted(tx.execute(union_all(*of_jobs)).tuples()):
+    for table, job_id, name, value in sorted(tx.execute(union_all(*of_jobs))):
         if table == tables.Label.__tablename__:
             labels[job_id][name] = value
         else:

@@ -222,7 +222,8 @@ def sketch(
 def drawn(packed: bytes) -> Columns:
     """The points of an outline."""
     steps, epochs, values = (packed[n * 8 * OUTLINE : (n + 1) * 8 * OUTLINE] for n in range(3))
-    return np.frombuffer(steps, STEP), np.frombuffer(epochs, REAL), np.frombuffer(values, REAL)
+    once, first = np.unique(np.frombuffer(steps, STEP), return_index=True)  # an end may be an extreme
+    return once, np.frombuffer(epochs, REAL)[first], np.frombuffer(values, REAL)[first]
 
 
 def joined(parts: list[tuple[int, int, Columns]]) -> tuple[Columns, int]:
