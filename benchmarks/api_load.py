@@ -18,7 +18,6 @@ import os
 import platform
 import random
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -34,7 +32,7 @@ from urllib.parse import urlencode
 import httpx
 from sqlalchemy import Column, MetaData, String, Table, insert, select, text
 
-from credit import spec, train
+from credit import train
 from credit.events import Event, Finished, Point
 from creditlab import processes
 from creditlab.broker import EmbeddedBroker, free_port
@@ -65,7 +63,7 @@ SPEC: dict[str, Any] = {
     "dataset": {"name": "fashion-mnist-mini", "train_samples": 500, "test_samples": 100},
     "training": {"epochs": 2, "batch_size": 50, "seed": 1, "threads": 1, "device": "cpu"},
 }
-MIX = {"get": 0.5, "list": 0.3, "submit": 0.2}
+MIX = {"get": 0.6, "list": 0.3, "submit": 0.1}
 PAGE = 20
 ANSWER_SECONDS = 10.0
 WARM_SECONDS = 3.0
@@ -191,7 +189,12 @@ def copy(tx: Tx, rows: list[dict[str, str]]) -> None:
     copies = Table("copies", MetaData(), *names, prefixes=["TEMPORARY"])
     copies.create(tx.connection())
     tx.execute(insert(copies), rows)
-    for table, key in ((tables.Job, "id"), (tables.Attempt, "job_id"), (tables.Event, "job_id"), (tables.Artifact, "job_id")):
+    for table, key in (
+        (tables.Job, "id"),
+        (tables.Attempt, "job_id"),
+        (tables.Event, "job_id"),
+        (tables.Artifact, "job_id"),
+    ):
         columns = table.__table__.columns
         own = {key: copies.c.id, "project_id": copies.c.project_id}
         values = [own.get(column.name, column) for column in columns]
@@ -378,20 +381,20 @@ def api(settings: Settings) -> Iterator[int]:
         command = [sys.executable, "-m", "api", "--port", str(port)]
         process = processes.start(command, env=environment | settings.environment(), output=log)
         try:
-            wait_until_ready(process, port)
+            while not is_ready(port):
+                if process.poll() is not None:
+                    raise SystemExit("the API did not start")
+                time.sleep(0.1)
             yield port
         finally:
             processes.stop(process, grace=30)
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
-    while process.poll() is None:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise SystemExit("the API did not start")
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, dict[str, float]]:
