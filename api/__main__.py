@@ -16,6 +16,8 @@ from lab import logs
 from lab.settings import Settings
 
 GRACE_SECONDS = 5
+TURN_SECONDS = 0.0005
+"""Of a thread at the interpreter: the loop that reads and answers waits for a turn of every thread that works."""
 BAD_USAGE = 2
 
 
@@ -57,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     logs.configure()
     server = Server(config, app.state.watcher)
+    sys.setswitchinterval(TURN_SECONDS)
     gc.collect()
     gc.freeze()  # what is here by now stays: no collection needs to look through it while somebody waits for an answer
     server.run()
