@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         app,
         chosen.host,
         chosen.port,
+        http="h11",  # httptools answers what it does not know by itself, in plain text
         ws="none",
         log_config=None,
         lifespan="on",

@@ -44,7 +44,9 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+        self.engine: Engine
         self.reading: Engine
+        self.asking: Engine
         if parsed.get_backend_name() == "postgresql":
             self.engine = postgresql(parsed.set(drivername="postgresql+psycopg"), pool_size)
             self.reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

@@ -72,7 +72,7 @@ class Request:
             tx.delete(found)
             tx.flush()
             return None
-        return found and self._answer(found)
+        return None if found is None else self._answer(found)
 
     def keep(self, tx: Session, answer: Answer) -> None:
         """Keep the answer for a day, together with what it tells of."""

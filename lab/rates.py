@@ -4,7 +4,7 @@ import logging
 import math
 import re
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from limits import RateLimitItemPerMinute
 from limits.storage import storage_from_string
@@ -42,7 +42,7 @@ class RateLimiter:
             storage = storage_from_string(url.replace(served[0], "valkey", 1), key_prefix=PREFIX, **QUICK)
         else:
             storage = storage_from_string("memory://")
-        self._storage = storage
+        self._storage: Any = storage
         self._ends: dict[str, float] = {}
         """When the windows end that this process has asked about."""
         self._away_until = float("-inf")
@@ -54,7 +54,7 @@ class RateLimiter:
         if time.monotonic() < self._away_until:
             return None
         try:
-            count = self._storage.incr(key, WINDOW_SECONDS)
+            count = int(self._storage.incr(key, WINDOW_SECONDS))
             ends = self._end(key, count)
         except (ValkeyError, OSError) as error:
             log.warning("requests are not counted: %s", error)
@@ -69,5 +69,5 @@ class RateLimiter:
             self._ends = {known: end for known, end in self._ends.items() if end > time.time()}
             self._ends[key] = time.time() + WINDOW_SECONDS
         elif self._ends.get(key, 0.0) <= time.time():
-            self._ends[key] = self._storage.get_expiry(key)
+            self._ends[key] = float(self._storage.get_expiry(key))
         return self._ends[key]

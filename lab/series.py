@@ -211,7 +211,7 @@ def sketch(
     outlined = select(Chunk.series_id, Chunk.chunk, Chunk.outline).where(*inside, enough)
     parts: dict[int, list[tuple[int, int, Columns]]] = {row.id: [] for row in rows}
     for series_id, number, packed in tx.execute(outlined) if large else ():
-        parts[series_id].append((number, SIZE, drawn(packed)))
+        parts[series_id].append((number, SIZE, drawn(packed or b"")))
     whole = select(Chunk).where(*inside, *([not_(enough)] if large else []))
     for chunk in tx.scalars(whole):
         columns = unpack([chunk], from_step, to_step)

@@ -39,7 +39,7 @@ def load(dataset: spec.Images, *, datasets: Path | None, cache: Path, progress: 
     source = DATASETS[type(dataset)]
     roots = [HERE / source.name] if source.bundled else _roots(source, datasets, cache)
     try:
-        images = _bundled(type(dataset)) if source.bundled else _read(source, type(dataset), roots, progress)
+        images = _bundled(source.name) if source.bundled else _read(source, type(dataset), roots, progress)
     except (BadFile, DownloadError, OSError) as error:
         raise RunError("dataset_unavailable", _explain(source, roots, error)) from error
     for name, there in (("train_samples", len(images.train_y)), ("test_samples", len(images.test_y))):
@@ -52,17 +52,17 @@ def load(dataset: spec.Images, *, datasets: Path | None, cache: Path, progress: 
 
 def preload() -> None:
     """Decode what comes with CreditLab; forks of this process then have it at once, in the same memory."""
-    for dataset, source in DATASETS.items():
+    for source in DATASETS.values():
         if source.bundled:
             with suppress(BadFile, OSError):  # whoever asks for it is told
-                _bundled(dataset)
+                _bundled(source.name)
 
 
 @functools.cache
-def _bundled(dataset: type[spec.Images]) -> Images:
+def _bundled(name: str) -> Images:
     """A set that comes with CreditLab, decoded once per process: nothing writes to images."""
-    source = DATASETS[dataset]
-    return _read(source, dataset, [HERE / source.name], None)
+    dataset, source = next(known for known in DATASETS.items() if known[1].name == name)
+    return _read(source, dataset, [HERE / name], None)
 
 
 def uploaded(dataset: spec.Uploaded, folders: Sequence[Path]) -> Images:
