@@ -62,7 +62,7 @@ def forecast(tx: Session, run: spec.Run, *, memory_limit: int) -> Forecast:
 def check(tx: Session, run: spec.Run, *, memory_limit: int) -> None:
     """Refuse what ``forecast`` would; the database is only asked where a limit of time needs it. Raises InvalidSpec."""
     if run.max_runtime_seconds is None:
-        warnings(run, analytic(run), memory_limit)
+        refuse([too_large(run, memory.peak_bytes(run), memory_limit)])
     else:
         forecast(tx, run, memory_limit=memory_limit)
 
@@ -110,23 +110,28 @@ def pace(finished: Any, machine: duration.Machine) -> float | None:
 
 def warnings(run: spec.Run, told: Forecast, memory_limit: int) -> list[dict[str, str]]:
     """What may exceed a limit. Raises InvalidSpec for what certainly does."""
-    found = [too_large(run, told, memory_limit), too_long(run, told)]
-    refused = [{"pointer": one["pointer"], "detail": one["detail"]} for one in found if one and one["refused"]]
-    if refused:
-        raise InvalidSpec(refused)
+    found = [too_large(run, told.peak_memory_bytes, memory_limit), too_long(run, told)]
+    refuse(found)
     return [{name: one[name] for name in ("pointer", "code", "detail")} for one in found if one]
 
 
-def too_large(run: spec.Run, told: Forecast, limit: int) -> dict[str, Any] | None:
+def refuse(found: list[dict[str, Any] | None]) -> None:
+    """Raises InvalidSpec where a limit is certainly exceeded."""
+    refused = [{"pointer": one["pointer"], "detail": one["detail"]} for one in found if one and one["refused"]]
+    if refused:
+        raise InvalidSpec(refused)
+
+
+def too_large(run: spec.Run, step: int, limit: int) -> dict[str, Any] | None:
     """Step and data set together against the memory; the pointer is to what takes most of it."""
     data = run.dataset
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
     images = (pixels + LABEL_BYTES) * (data.train_images + data.validation_images + data.test_images)
-    needed = told.peak_memory_bytes + images
+    needed = step + images
     if needed <= limit / MARGIN:
         return None
     state = memory.state_bytes(run)
-    shares = {"#/dataset": images, "#/model": state, "#/training/batch_size": told.peak_memory_bytes - state}
+    shares = {"#/dataset": images, "#/model": state, "#/training/batch_size": step - state}
     figures = ", ".join(f"{size} for {name[2:]}" for name, size in shares.items())
     detail = f"needs about {needed} bytes of memory ({figures}), and the limit is {limit}"
     return {

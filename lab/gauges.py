@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from lab import counters, fleet, tables
 from lab.db import now
-from lab.reconciler import RING_AGAIN_AFTER
+from lab.reconciler import MOST_BELLS, RING_AGAIN_AFTER
 from lab.states import HELD, State
 
 RECENT_JOBS = 200
@@ -29,6 +29,7 @@ class Gauges:
     lease_age_seconds: float
     """Since the lease of a running attempt was renewed, of the one that has gone longest without."""
     unrung_bells: int
+    """Of the next due jobs, those for which nobody has rung lately."""
     webhook_backlog: int
     workers: int
     free_slots: int
@@ -50,17 +51,19 @@ def take(tx: Session, *, lease_seconds: float) -> Gauges:
     renewed = first_to_expire and first_to_expire - timedelta(seconds=lease_seconds)
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     unheard = or_(tables.Job.rung_at.is_(None), tables.Job.rung_at < moment - RING_AGAIN_AFTER)
-    silent = func.sum(case((and_(due, unheard), 1), else_=0))
-    queued = select(tables.Job.queue, func.count(), silent).where(waiting).group_by(tables.Job.queue)
-    by_queue = {queue: (count, unrung) for queue, count, unrung in tx.execute(queued)}
+    first = select(unheard.label("silent")).where(waiting, due).order_by(tables.Job.priority.desc(), tables.Job.id)
+    first_silent = first.limit(MOST_BELLS).subquery()
+    unrung = tx.scalar(select(func.count()).where(first_silent.c.silent)) or 0
+    queued = select(tables.Job.queue, func.count()).where(waiting).group_by(tables.Job.queue)
+    by_queue = {queue: count for queue, count in tx.execute(queued)}  # noqa: C416  (rows)
     there = fleet.fleet(tx)
     return Gauges(
         jobs={status: by_status.get(status, 0) for status in State},
-        queue_depth={queue: by_queue.get(queue, (0, 0))[0] for queue in tables.QUEUES},
+        queue_depth={queue: by_queue.get(queue, 0) for queue in tables.QUEUES},
         queue_age_seconds=age(moment, oldest),
         running_attempts=sum(by_status.get(status, 0) for status in HELD),
         lease_age_seconds=age(moment, renewed),
-        unrung_bells=sum(unrung for _, unrung in by_queue.values()),
+        unrung_bells=unrung,
         webhook_backlog=tx.scalar(select(func.count()).where(tables.Delivery.status == "pending")) or 0,
         workers=sum(worker.alive for worker in there),
         free_slots=sum(worker.free for worker in there),

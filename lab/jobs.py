@@ -12,7 +12,7 @@ from lab import bell, progress, specs, tables, traces
 from lab.db import now
 from lab.errors import JobNotFound, WrongState
 from lab.ids import new_id
-from lab.moves import log, move
+from lab.moves import move, write_last
 from lab.states import EDGES, HELD, TERMINAL, Event, State, targets
 
 NAME_LIMIT = 200
@@ -135,12 +135,17 @@ def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
         queue=queue,
         priority=run.priority,
         progress=progress.none_yet(run),
+        rung_at=moment,
         created_at=moment,
-        last_seq=0,
+        started_at=None,
+        finished_at=None,
+        error=None,
+        last_seq=1,
         traceparent=traces.traceparent(),
     )
     tx.add(job)
     tx.flush()
     tx.add_all(tables.Label(job_id=job.id, key=key, value=value) for key, value in run.labels.items())
-    log(tx, job, moment, progress.Note("status", "submitted", {"status": job.status}))
-    return _queue(tx, job)
+    write_last(tx, job, moment, progress.Note("status", "submitted", {"status": job.status}))
+    bell.ring_after_commit(tx, job.queue)
+    return job

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 2.0
 DUTY_SECONDS = 10.0
-MOST_BELLS = 64  # whoever hears one goes on until nothing is left
+MOST_BELLS = 16
+"""Of a tick. Whoever hears one goes on until nothing is left, and to touch every waiting job would take a tick long."""
 RING_AGAIN_AFTER = timedelta(seconds=10)
 JUMP_SECONDS = 2.0
 """A clock that moved so much further, or less far, than time itself was set by somebody."""
@@ -70,7 +71,7 @@ class Reconciler(Ticker):
             bound(tx, moment, self.settings.lease_seconds)
             if self.calm.lasts(moment, self.settings.lease_seconds / 2):
                 self._expire(tx)
-            for queue in unrung(tx, moment)[:MOST_BELLS]:
+            for queue in unrung(tx, moment):
                 bell.ring_after_commit(tx, queue)
             idempotency.expire(tx)
             self.unpruned += aged(tx, moment, timedelta(days=self.settings.checkpoint_days))
@@ -170,11 +171,13 @@ def bound(tx: Session, moment: datetime, lease_seconds: float) -> None:
 
 
 def unrung(tx: Session, moment: datetime, older_than: timedelta = RING_AGAIN_AFTER) -> list[str]:
-    """The queues of due jobs for which nobody has rung lately, one for each; they count as rung now."""
+    """The queues of the next due jobs for which nobody has rung lately, one for each; they count as rung now."""
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     stale = or_(tables.Job.rung_at.is_(None), tables.Job.rung_at < moment - older_than, tables.Job.rung_at > moment)
-    rung = update(tables.Job).where(tables.Job.status == State.QUEUED, due, stale).values(rung_at=moment)
-    return list(tx.scalars(rung.returning(tables.Job.queue)))
+    waiting = select(tables.Job.id).where(tables.Job.status == State.QUEUED, due, stale)
+    first = waiting.order_by(tables.Job.priority.desc(), tables.Job.id).limit(MOST_BELLS)
+    rung = update(tables.Job).where(tables.Job.id.in_(first.scalar_subquery())).values(rung_at=moment)
+    return list(tx.scalars(rung.returning(tables.Job.queue).execution_options(synchronize_session=False)))
 
 
 def expired(tx: Session, older_than: timedelta) -> list[tables.Artifact]:

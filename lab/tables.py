@@ -99,9 +99,9 @@ class Job(OfProject, Base):
         Index("ix_jobs_project_id_id", "project_id", "id"),
         Index("ix_jobs_project_id_status_id", "project_id", "status", "id"),
         Index("ix_jobs_status_id", "status", "id"),
-        Index("ix_jobs_method_id", "method", "id"),
-        Index("ix_jobs_model_id", "model", "id"),
-        Index("ix_jobs_dataset_id", "dataset", "id"),
+        Index("ix_jobs_project_id_method_id", "project_id", "method", "id"),
+        Index("ix_jobs_project_id_model_id", "project_id", "model", "id"),
+        Index("ix_jobs_project_id_dataset_id", "project_id", "dataset", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -238,6 +238,8 @@ class Chunk(Base):
     steps: Mapped[bytes]
     epochs: Mapped[bytes]
     values: Mapped[bytes]
+    outline: Mapped[bytes | None]
+    """Points that keep the shape of a full chunk; null while it is not full, or where a value is undefined."""
 
 
 class Artifact(Base):

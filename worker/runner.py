@@ -4,6 +4,7 @@ It has no database. It ends with its work, with a signal, or when there is nobod
 """
 
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -29,7 +30,9 @@ PR_SET_PDEATHSIG = 1
 FETCHED_SECONDS = 1.0
 IMPORTED_BY = os.getpid()
 
-specs.adapter(spec.Run)  # built once, in the server
+specs.adapter(spec.Run)  # built once, in the server, as are the images that everybody has
+data.preload()
+gc.freeze()  # forks share what is here; a collection that looked through it would copy it
 
 
 def main(pipe: Connection, order: dict[str, Any]) -> None:

@@ -136,10 +136,11 @@ def locate(db: Database, job_id: str) -> Position:
 def read(db: Database, job_id: str, request: Request, response: Response) -> Any:
     """The job, or 304 if the client has this version of it."""
     with db.read() as tx:
-        tag = tag_of(position_of(tx, job_id))
+        job = reads.shown(tx, job_id)
+        tag = tag_of(Position(job.version, job.status_changes, job.status))
         if is_known(request, tag):
             return not_modified(tag, response.headers)
-        view = reads.job_view(tx, job_id)
+        (view,) = reads.views(tx, [job])
     stamp(response, tag)
     if not view["finished_at"]:
         eta = view["progress"]["eta_seconds"] or POLL_SECONDS
