@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 from credit import train
 from credit.events import RunError
-from credit.parallel import Follower, Order
+from credit.parallel import Follower, LeaderGoneError, Order
 
 PR_SET_PDEATHSIG = 1
 LEADER_GONE = 75
@@ -34,8 +34,8 @@ def main() -> None:
     try:
         with Follower(pipe, order) as group:
             train.follow(order, group)
-    except EOFError:
-        os._exit(LEADER_GONE)
+    except LeaderGoneError:
+        sys.exit(LEADER_GONE)
     except RunError as error:
         pipe.send((error.code, str(error)))
     except MemoryError:

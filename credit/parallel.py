@@ -9,7 +9,6 @@ its group for it. The first process leads: it starts the others, tells of the ru
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,8 @@ from torch import Tensor
 from credit import spec
 from credit.events import RunError
 
+START_SECONDS = 300.0
+"""In which a process is there and has its data."""
 PATIENCE_SECONDS = 300.0
 """Where another process says nothing for so long in the midst of a step, it has hung."""
 LEADER_PATIENCE_SECONDS = 7 * 86_400.0
@@ -178,6 +179,10 @@ class Team(Group):
         raise NotImplementedError
 
 
+class LeaderGoneError(Exception):
+    """The first process does not answer any more."""
+
+
 class Follower(Team):
     """A process that was started to help; where the leader is gone, there is nobody to tell."""
 
@@ -188,9 +193,10 @@ class Follower(Team):
     def meet(self, order: Order, device: torch.device) -> None:  # noqa: ARG002  (it is the one it came with)
         self.pipe.send(None)
         self.join(self.meeting, device, LEADER_PATIENCE_SECONDS)
+        self.total(0)
 
     def broken(self) -> Exception:
-        return EOFError("the leader is gone")
+        return LeaderGoneError()
 
 
 class Leader(Team):
@@ -198,17 +204,25 @@ class Leader(Team):
 
     def __init__(self, size: int) -> None:
         super().__init__(0, size)
+        self.pipes: list[Connection] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix="creditlab-"))
-        self.pipes, self.processes = [], []
-        for _ in range(1, self.size):
-            ours, theirs = Pipe()
-            command = [sys.executable, "-P", "-m", "credit.follower", str(theirs.fileno())]
-            with theirs:
-                self.processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()]))  # noqa: S603  (our own)
-            self.pipes.append(ours)
+        try:
+            while len(self.pipes) < self.size - 1:
+                self._start()
+        except OSError as error:
+            self.__exit__()
+            raise RunError("storage_unavailable", f"no process could be started: {error}") from error
         return self
+
+    def _start(self) -> None:
+        """A fresh interpreter: a CUDA context and a pool of threads do not survive a fork."""
+        ours, theirs = Pipe()
+        command = [sys.executable, "-P", "-m", "credit.follower", str(theirs.fileno())]
+        with theirs:
+            self.processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()]))  # noqa: S603  (our own)
+        self.pipes.append(ours)
 
     def __exit__(self, *_: object) -> None:
         for process, pipe in zip(self.processes, self.pipes, strict=True):
@@ -216,21 +230,26 @@ class Leader(Team):
             process.wait()
             pipe.close()
         super().__exit__()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def meet(self, order: Order, device: torch.device) -> None:
-        meeting = self.folder / "meeting"
-        for rank, pipe in enumerate(self.pipes, start=1):
-            with suppress(OSError):  # it has ended; why is asked below
-                pipe.send(replace(order, rank=rank, meeting=meeting))
-        for pipe in self.pipes:
-            try:
-                ready = pipe.poll(PATIENCE_SECONDS) and pipe.recv() is None
-            except (EOFError, OSError):
-                ready = False
-            if not ready:
-                raise self.broken()
-        self.join(meeting, device, PATIENCE_SECONDS)
+        with tempfile.TemporaryDirectory(prefix="creditlab-") as folder:
+            meeting = Path(folder) / "meeting"
+            for rank, pipe in enumerate(self.pipes, start=1):
+                with suppress(OSError):  # it has ended; why is asked below
+                    pipe.send(replace(order, rank=rank, meeting=meeting))
+            for rank, pipe in enumerate(self.pipes, start=1):
+                self._hear(rank, pipe)
+            self.join(meeting, device, PATIENCE_SECONDS)
+            self.total(0)  # all have found each other; nobody looks into the file again
+
+    def _hear(self, rank: int, pipe: Connection) -> None:
+        """Wait for a process to be ready. Raises RunError."""
+        try:
+            word = pipe.recv() if pipe.poll(START_SECONDS) else ("killed", f"was not ready in {START_SECONDS:g} s")
+        except (EOFError, OSError):
+            raise self.broken() from None
+        if word:
+            raise RunError(word[0], f"process {rank + 1} of {self.size}: {word[1]}")
 
     def broken(self) -> Exception:
         """The word of a process that failed; else the signal that ended one; else any end."""

@@ -78,11 +78,17 @@ def build(
         RunError: the data are not to be had, or the device is not there.
     """
     training = chosen.training
-    assert training.seed is not None
     assert training.threads is not None
     prepare(training.threads)
     device = pick_device(training.device, group)
     images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
+    return assemble(chosen, images, device, group)
+
+
+def assemble(chosen: spec.Run, images: data.Images, device: torch.device, group: Group = ALONE) -> Setup:
+    """All parts of a run on a data set that is there."""
+    training = chosen.training
+    assert training.seed is not None
     streams, loss = Streams(training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
     net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"), group)

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from credit import spec
-from credit.data import load
+from credit.data import Images, load
 from credit.events import Event
 from credit.parallel import Group, Team
-from credit.setup import Setup, build
+from credit.setup import Setup, assemble, prepare
 from credit.train import _train, never
 from tests.credit.builders import METHODS, fitting
 
@@ -78,9 +78,15 @@ def cases() -> dict[str, spec.Run]:
     }
 
 
-def trained(chosen: spec.Run, cache: Path, **group: Group) -> tuple[list[Event], dict[str, Tensor]]:
+def images(cache: Path) -> Images:
+    """Of all runs."""
+    prepare(threads=1)
+    return load(small().dataset, datasets=None, cache=cache)
+
+
+def trained(chosen: spec.Run, given: Images, **group: Group) -> tuple[list[Event], dict[str, Tensor]]:
     """All that a run says, and its tensors at the end."""
-    setup = build(chosen, None, cache, **group)
+    setup = assemble(chosen, given, torch.device("cpu"), **group)
     events = list(_train(setup, None, None, never))
     return events, tensors(setup)
 
@@ -90,12 +96,11 @@ def tensors(setup: Setup) -> dict[str, Tensor]:
 
 
 def main(meeting: Path, folder: Path) -> None:
-    load(small().dataset, datasets=None, cache=folder)
-    torch.set_num_threads(1)
+    given = images(folder)
     with Team(1, 2) as team:
         team.join(meeting, torch.device("cpu"), 60)
         for name, chosen in cases().items():
-            _, state = trained(chosen, folder, group=team)
+            _, state = trained(chosen, given, group=team)
             save_file(state, folder / f"{name}.safetensors")
 
 
