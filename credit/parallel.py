@@ -119,14 +119,17 @@ class Team(Group):
             os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = interface
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            init_method=meeting.as_uri(),
-            rank=self.rank,
-            world_size=self.size,
-            timeout=timedelta(seconds=patience_seconds),
-        )
         self.device = device
+        try:
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                init_method=meeting.as_uri(),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timedelta(seconds=patience_seconds),
+            )
+        except RuntimeError as error:
+            raise self.broken() from error
 
     def share(self, index_N: Tensor) -> Tensor:
         shares = index_N.tensor_split(self.size)
