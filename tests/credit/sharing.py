@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from credit import spec
+from credit import checkpoint, spec
 from credit.data import Images, load
 from credit.events import Event
 from credit.parallel import Group, Team
-from credit.setup import Setup, assemble, prepare
+from credit.setup import assemble, prepare
 from credit.train import _train, never
 from tests.credit.builders import METHODS, fitting
 
@@ -26,10 +26,12 @@ MAPS = spec.CNN(blocks=(spec.ConvBlock(channels=4, pool=spec.Pooling(kind="max")
 PATCHES = spec.MLPMixer(patch_size=7, width=12, depth=1, token_width=8, channel_width=16)
 QUICK = 0.9
 """Forgetting of correlations that move within ten steps."""
+SLOW = spec.SGD(lr=0.001, momentum=0.9)
+"""For signals that are batch size times the usual."""
 OPTIONS: dict[str, dict[str, Any]] = {
-    "dfa, sum of the scores": {"method": spec.DFA(score_reduction="sum", regularizers=ALL)},
-    "dfa, signs": {"method": spec.DFA(score_transform="sign", score_reduction="sum")},
-    "drtp, sum": {"method": spec.DRTP(score_reduction="sum")},
+    "dfa, sum of the scores": {"method": spec.DFA(score_reduction="sum", regularizers=ALL), "optimizer": SLOW},
+    "dfa, signs": {"method": spec.DFA(score_transform="sign", score_reduction="sum"), "optimizer": SLOW},
+    "drtp, sum": {"method": spec.DRTP(score_reduction="sum"), "optimizer": SLOW},
     "dkp, quick": {"method": spec.DKP(feedback=spec.LearnedFeedback(lr=0.1), regularizers=ALL)},
     "sbd, quick": {"method": spec.SBD(forgetting=QUICK, normalize_r=True, regularizers=ALL)},
     "sbd, forward": {
@@ -85,14 +87,11 @@ def images(cache: Path) -> Images:
 
 
 def trained(chosen: spec.Run, given: Images, **group: Group) -> tuple[list[Event], dict[str, Tensor]]:
-    """All that a run says, and its tensors at the end."""
+    """All that a run says, and the tensors of net and rule at the end."""
     setup = assemble(chosen, given, torch.device("cpu"), **group)
     events = list(_train(setup, None, None, never))
-    return events, tensors(setup)
-
-
-def tensors(setup: Setup) -> dict[str, Tensor]:
-    return {str(k): tensor.detach().clone() for k, tensor in enumerate(setup.state())}
+    state = checkpoint.prefixed("net.", setup.net.state_dict()) | checkpoint.prefixed("rule.", setup.rule.state_dict())
+    return events, {name: tensor.clone() for name, tensor in state.items()}
 
 
 def main(meeting: Path, folder: Path) -> None:
