@@ -59,9 +59,8 @@ class Penalties(nn.Module):
         with torch.autocast(h_ND.device.type, enabled=False):
             h_ND = h_ND.to(torch.promote_types(h_ND.dtype, torch.float32))
             if self.power["weight"]:
-                power_D = h_ND.square().mean(0)
-                power_D = self.group.mean(power_D) if self.training else power_D
-                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, power_D, self.power["target"])
+                group = self.group if self.training else ALONE
+                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"], group)
             if self.l1:
                 q_ND = q_ND + self.l1 * l1_gradient(h_ND)
             if self.entropy["weight"] and h_ND.dim() == 2:
@@ -98,9 +97,9 @@ class Penalties(nn.Module):
         self.pending.clear()
 
 
-def power_gradient(h_ND: Tensor, power_D: Tensor, target: float) -> Tensor:
-    """Of Σ_l (mean_n h_nl² − target)²; the mean over the whole batch is given."""
-    return (4 / len(h_ND)) * (power_D - target) * h_ND
+def power_gradient(h_ND: Tensor, target: float, group: Group = ALONE) -> Tensor:
+    """Of Σ_l (mean_n h_nl² − target)², the mean over all of a group's samples."""
+    return (4 / len(h_ND)) * (group.mean(h_ND.square().mean(0)) - target) * h_ND
 
 
 def l1_gradient(h_ND: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Draw:
             parameter.uniform_(-bound, bound, generator=self.generator)
 
 
-class Dropout(nn.Dropout):
+class SharedDropout(nn.Dropout):
     """Dropout whose mask is that of a sample, whichever process has it: all draw the mask of the whole batch."""
 
     def __init__(self, rate: float, group: Group) -> None:
@@ -59,7 +59,7 @@ class Dropout(nn.Dropout):
         self.group = group
 
     def forward(self, h_ND: Tensor) -> Tensor:
-        if not self.training or self.group is ALONE or not self.p:
+        if not self.training or not self.p:
             return super().forward(h_ND)
         mask_ND = h_ND.new_empty(self.group.samples(len(h_ND)), *h_ND.shape[1:]).bernoulli_(1 - self.p)
         return h_ND * self.group.own(mask_ND).div_(1 - self.p)
@@ -69,6 +69,10 @@ def _norm(part: spec.NormLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa:
     if part.kind == "layer":
         return nn.LayerNorm(list(shape))
     return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
+
+
+def _dropout(part: spec.DropoutLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa: ARG001
+    return nn.Dropout(part.rate) if draw.group is ALONE else SharedDropout(part.rate, draw.group)
 
 
 def _pool(part: spec.PoolLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa: ARG001
@@ -91,7 +95,7 @@ MODULES: dict[type[Part], Callable[[Any, Shape, Draw], nn.Module]] = {
     spec.FlattenLayer: lambda *_: nn.Flatten(),
     spec.NormLayer: _norm,
     spec.ActivationLayer: lambda part, *_: ACTIVATIONS[part.kind](),
-    spec.DropoutLayer: lambda part, _, draw: Dropout(part.rate, draw.group),
+    spec.DropoutLayer: _dropout,
     spec.Tokens: lambda *_: Tokens(),
     spec.Mixing: _mixing,
     spec.TokenMean: lambda _, shape, __: TokenMean(shape[1]),
