@@ -1,5 +1,7 @@
 """Bytes that a training step holds, by arithmetic: what lives for the whole run, and the peak of what a step makes.
 
+Of one process: where several train together, each holds all of the first and its share of the second.
+
 A step's peak is found by walking its graphs as the method does: what autograd saves for the parts that are still to be
 told, the gradients of those that have been, and the signals on their way. Single precision; the kernels' own workspace
 is not counted, as in ``credit.meter``, which counts the real step.
@@ -43,7 +45,8 @@ def updates_as_told(run: spec.Run) -> bool:
     """Whether a block is updated as soon as it is told, while the others still wait: it takes no longer for large nets,
     and never two blocks' gradients are there at a time. For small nets one step of the optimizer for all is quicker.
     """
-    return isinstance(run.method, STREAMED) and parameters(run) >= STREAMED_NUMBERS
+    alone = run.training.devices == 1  # several send all gradients of a step as one message
+    return alone and isinstance(run.method, STREAMED) and parameters(run) >= STREAMED_NUMBERS
 
 
 def peak_bytes(run: spec.Run) -> int:
@@ -54,6 +57,11 @@ def peak_bytes(run: spec.Run) -> int:
 def saved_bytes(run: spec.Run) -> int:
     """The most that autograd holds for a backward pass at a time."""
     return round(NUMBER * max(sum(turn.saved for turn in graph) for graph in graphs(run)))
+
+
+def samples(run: spec.Run) -> int:
+    """Of a batch, the most that one process has."""
+    return -(-run.training.batch_size // run.training.devices)
 
 
 # ---- what outlives a step --------------------------------------------------------------------------------------------
@@ -149,7 +157,7 @@ def _matching(method: spec.LocalLoss, shape: Shape) -> int:
 
 def _peak(run: spec.Run) -> float:
     """The most numbers alive in a step: in the middle of a graph, or when the optimizer is at work."""
-    n, most, gradients = run.training.batch_size, 0.0, 0.0
+    n, most, gradients = samples(run), 0.0, 0.0
     net = blocks(layers(run), run.method)
     always, streamed = _alongside(run, net), updates_as_told(run)
     roots = 2 if isinstance(run.optimizer, spec.RMSprop) else 1
@@ -163,7 +171,8 @@ def _peak(run: spec.Run) -> float:
                 most, gradients = max(most, left + roots * gradients), 0
     if isinstance(run.method, spec.PEPITA):  # no graph at all: both passes' outputs, and the perturbed input
         most = n * (2 * sum(math.prod(shape) for shape in ends(net)) + 2 * math.prod(run.dataset.shape)) + gradients
-    return always + max(most, roots * gradients)
+    sent = gradients if run.training.devices > 1 else 0
+    return always + max(most, roots * gradients, gradients + sent)
 
 
 def _alongside(run: spec.Run, net: Net) -> float:
@@ -186,7 +195,7 @@ def graphs(run: spec.Run) -> list[list[Turn]]:
 
 
 def _backward(run: spec.Run, net: Net) -> list[list[Turn]]:
-    (turns,) = walk([joined(net)], run.training.batch_size, counted=True)
+    (turns,) = walk([joined(net)], samples(run), counted=True)
     if isinstance(run.method, spec.SignConcordant):  # B is made of W when the error passes
         turns = [turn._replace(passing=turn.passing + turn.gradients) for turn in turns]
     return [turns[::-1]]
@@ -194,7 +203,7 @@ def _backward(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 def _shallow(run: spec.Run, net: Net) -> list[list[Turn]]:
     """The output block's graph, after the hidden blocks have passed without one."""
-    n, (*hidden, output) = run.training.batch_size, net
+    n, (*hidden, output) = samples(run), net
     most = max((passing(placed.part, placed.shape) for placed in joined(hidden)), default=0)
     (turns,) = walk([output], n, counted=not hidden)
     return [[Turn(0, 0, n * most)], list(reversed(turns))]
@@ -202,7 +211,7 @@ def _shallow(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 def _broadcast(run: spec.Run, net: Net) -> list[list[Turn]]:
     """All blocks have their graphs before the first is told; or none has, and each makes its own when it is told."""
-    n = run.training.batch_size
+    n = samples(run)
     if _is_lean(run.method):
         return [walk([block], n, counted=k == 0)[0][::-1] for k, block in enumerate(net)]
     return [[turn for turns in walk(net, n, counted=True) for turn in reversed(turns)]]
@@ -214,7 +223,7 @@ def _is_lean(method: spec.Method) -> bool:
 
 def _local(run: spec.Run, net: Net) -> list[list[Turn]]:
     """One block with its head at a time."""
-    n, found = run.training.batch_size, []
+    n, found = samples(run), []
     for k, block in enumerate(net):
         head = [_head(run, ends(net)[k])] if k < len(net) - 1 else []
         (turns,) = walk([block], n, counted=k == 0)
@@ -224,7 +233,7 @@ def _local(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 def _head(run: spec.Run, shape: Shape) -> Turn:
     """A layer's own readout: its input and what it compares."""
-    n, classes, method = run.training.batch_size, run.dataset.classes, run.method
+    n, classes, method = samples(run), run.dataset.classes, run.method
     width = math.prod(shape)
     if isinstance(method, spec.MonoForward):
         features = projection(shape, classes, method.head.max_features)
@@ -232,13 +241,15 @@ def _head(run: spec.Run, shape: Shape) -> Turn:
     assert isinstance(method, spec.LocalLoss)
     features, matched = _decoder(method, shape, classes), _matching(method, shape)
     compared = shape[0] if len(shape) == 3 and method.similarity_std else width
-    saved = (n * width if matched and compared < width else 0) + (2 * n * compared + 3 * n * n if matched else 0)
+    whole = run.training.batch_size  # every process compares all pairs
+    pairs = (n + whole) * compared + 3 * whole * whole if matched else 0
+    saved = (n * width if matched and compared < width else 0) + pairs
     return Turn(saved + n * (features // classes), features + matched, 2 * n * width)
 
 
 def _forward_forward(run: spec.Run, net: Net) -> list[list[Turn]]:
     """Positive and negative samples by blocks or at once; then the readout."""
-    n, (*hidden, output) = run.training.batch_size, net
+    n, (*hidden, output) = samples(run), net
     turns = [walk([block], 2 * n, counted=False)[0][::-1] for block in hidden]
     widths = [math.prod(shape) for shape in ends(net)]
     squares = [Turn(2 * n * width, 0, 2 * n * width) for width in widths]
@@ -251,7 +262,7 @@ def _forward_forward(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 def _forward_only(run: spec.Run, net: Net) -> list[list[Turn]]:
     """The graph of the loss alone."""
-    n, classes = run.training.batch_size, run.dataset.classes
+    n, classes = samples(run), run.dataset.classes
     return [[Turn(n * classes, _numbers(joined(net)), 0)]]
 
 

@@ -15,6 +15,7 @@ from credit.losses import LOSSES
 from credit.nets import build_net
 from credit.nets.blocks import Net, fingerprint
 from credit.optimizers import ADAPTIVE, build_optimizer
+from credit.parallel import ALONE, Group
 from credit.rule import Rule, Task, Update
 from credit.rules import build_rule
 from credit.streams import Streams
@@ -34,6 +35,7 @@ class Setup:
     optimizer: optim.Optimizer
     init_sha256: str
     dataset_sha256: str
+    group: Group = ALONE
 
     @property
     def steps_per_epoch(self) -> int:
@@ -50,10 +52,10 @@ class Setup:
         return indices[: self.steps_per_epoch]
 
     def batch(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Training samples, augmented as the spec says; what is drawn depends on seed and step alone."""
-        x, y_N = self.splits.train.batch(index)
+        """This process's share of a batch, augmented as the spec says; what is drawn depends on seed and step alone."""
+        x, y_N = self.splits.train.batch(self.group.share(index))
         if self.chosen.dataset.augment == "flip_crop":
-            x = flip_crop(x, self.streams.generator("augment", step))
+            x = flip_crop(x, self.streams.generator("augment", step), self.group)
         return x, y_N
 
     def state(self) -> list[Tensor]:
@@ -63,22 +65,35 @@ class Setup:
         return [*own, *(tensor for tensor in moments if isinstance(tensor, Tensor))]
 
 
-def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.Progress | None = None) -> Setup:
+def build(
+    chosen: spec.Run,
+    datasets: Path | None,
+    cache: Path,
+    progress: data.Progress | None = None,
+    group: Group = ALONE,
+) -> Setup:
     """Make the process's numbers depend on the spec alone, then build all parts from it.
 
     Raises:
         RunError: the data are not to be had, or the device is not there.
     """
     training = chosen.training
-    assert training.seed is not None
     assert training.threads is not None
     prepare(training.threads)
-    device = pick_device(training.device)
+    device = pick_device(training.device, group)
     images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
+    return assemble(chosen, images, device, group)
+
+
+def assemble(chosen: spec.Run, images: data.Images, device: torch.device, group: Group = ALONE) -> Setup:
+    """All parts of a run on a data set that is there."""
+    training = chosen.training
+    assert training.seed is not None
     streams, loss = Streams(training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
-    net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"))
-    task = Task(loss, torch.zeros(1, *shape), streams.generator("rule"), isinstance(chosen.optimizer, ADAPTIVE))
+    net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"), group)
+    adaptive = isinstance(chosen.optimizer, ADAPTIVE)
+    task = Task(loss, torch.zeros(1, *shape), streams.generator("rule"), adaptive, group)
     rule = build_rule(chosen.method, net, task).to(device)
     init_sha256 = fingerprint(net)  # of the weights that training starts from: a rule may have zeroed some
     net.to(device)
@@ -96,6 +111,7 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
         optimizer=optimizer,
         init_sha256=init_sha256,
         dataset_sha256=images.sha256,
+        group=group,
     )
 
 
@@ -106,16 +122,21 @@ def prepare(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is a device, else the CPU.
+def pick_device(name: str, group: Group = ALONE) -> torch.device:
+    """``auto`` is CUDA where there is a device, else the CPU; each process of a group has a CUDA device of its own.
 
     Raises:
         RunError: a CUDA device that is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
     count = torch.cuda.device_count()
+    if name == "cuda" and group.size > 1:
+        if group.size > count:
+            there = f"this machine has {count} of them"
+            raise RunError("user_error", f"devices {group.size} on {name} needs as many CUDA devices, and {there}")
+        name = f"cuda:{group.rank}"
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= count:
         raise RunError("user_error", f"device {name!r} is not there: this machine has {count} CUDA devices")
     return device

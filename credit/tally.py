@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.flow import Credit
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -56,11 +54,11 @@ class Tally:
         self.started = time.perf_counter()
         self.hits.zero_()
 
-    def add(self, credit: Credit, y_N: Tensor) -> None:
-        self.losses[self.steps].copy_(credit.loss)
-        self.hits += (credit.outputs.argmax(1) == y_N).sum()
+    def add(self, loss: Tensor, hits: Tensor, samples: int) -> None:
+        self.losses[self.steps].copy_(loss)
+        self.hits += hits.to(self.hits.dtype)
         self.steps += 1
-        self.samples += len(y_N)
+        self.samples += samples
 
     @contextmanager
     def paused(self) -> Iterator[None]:

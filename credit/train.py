@@ -7,7 +7,7 @@ are due. To stop a run early, close the generator.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -31,11 +31,11 @@ from credit.events import (
     Started,
     Troubled,
 )
-from credit.flow import Credit
 from credit.meter import metered
 from credit.optimizers import learning_rate
+from credit.parallel import Group, Order, gathered
 from credit.results import Ledger, environment, parameters
-from credit.rule import hand_over
+from credit.rule import averaged, hand_over
 from credit.setup import Setup, build
 from credit.tally import Interval, Tally
 
@@ -84,8 +84,27 @@ def run(
         RunError: the data are not to be had, the device is not there, memory or disk ran out or a loss stopped being
             finite.
     """
+    with explained(), gathered(chosen.training.devices) as group:
+        setup = build(chosen, datasets, cache, progress, group)
+        group.meet(Order(chosen, datasets, cache, resume.file if resume else None), setup.device)
+        yield from _train(setup, out, resume, save)
+
+
+def follow(order: Order, group: Group) -> None:
+    """Train beside the process that leads: the same steps on other samples, and nobody is told. Raises RunError."""
+    resume = checkpoint.read(*order.resume) if order.resume else None
+    with explained():
+        setup = build(order.chosen, order.datasets, order.cache, group=group)
+        group.meet(order, setup.device)
+        for _ in _train(setup, None, resume, never):
+            """The process that leads tells the same."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Memory that does not suffice is something to tell the user. Raises RunError."""
     try:
-        yield from _train(build(chosen, datasets, cache, progress), out, resume, save)
+        yield
     except torch.OutOfMemoryError as error:
         raise RunError("out_of_memory", str(error).split(". ", maxsplit=1)[0]) from error
     except RuntimeError as error:
@@ -164,9 +183,9 @@ def _keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> N
 
 
 def _probe(setup: Setup) -> Probe | None:
-    """The first samples of the chosen split; None where alignment is never measured."""
+    """The first samples of the chosen split; None where alignment is never measured, and in all processes but one."""
     wanted = setup.chosen.alignment
-    if wanted.every == "never":
+    if wanted.every == "never" or setup.group.rank:
         return None
     part = setup.splits.test if wanted.split == "test" else setup.splits.train
     return Probe(wanted, *part.batch(torch.arange(min(wanted.samples, len(part)), device=setup.device)))
@@ -183,15 +202,21 @@ def _learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int)
     """Train on the samples at ``index``; the second step of a run is watched to learn what steps cost."""
     x, y_N = setup.batch(index, step)
     if step == min(1, setup.steps - 1):
-        with tally.distorted(), metered((*setup.state(), x, y_N)) as ledger.cost:
-            credit = _step(setup, x, y_N, step)
+        with tally.distorted():
+            with metered((*setup.state(), x, y_N)) as ledger.cost:
+                loss, hits = _step(setup, x, y_N, step)
+            ledger.cost.flops = setup.group.total(ledger.cost.flops)
     else:
-        credit = _step(setup, x, y_N, step)
-    tally.add(credit, y_N)
+        loss, hits = _step(setup, x, y_N, step)
+    tally.add(loss, hits, len(index))
 
 
-def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> Credit:
-    """One update of every parameter that the rule trains, at the end or as soon as its block is told."""
+def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """One update of every parameter that the rule trains, at the end or as soon as its block is told.
+
+    Returns:
+        The loss of the batch and its hits.
+    """
     lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
     for group in setup.optimizer.param_groups:
         group["lr"] = lr
@@ -199,11 +224,13 @@ def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> Credit:
     with torch.autocast(setup.device.type, torch.bfloat16) if half else nullcontext():
         setup.rule.advance(step, setup.steps)
         credit = setup.rule.assign(setup.net, x, y_N)
+    hits = (credit.outputs.argmax(1) == y_N).sum()
+    credit, hits = averaged(credit, hits, setup.group)
     hand_over(credit, setup.net, setup.rule)
     setup.optimizer.step()
     setup.optimizer.zero_grad()  # the next step's gradients shall not find these still there
     setup.rule.settle(setup.net, lr)
-    return credit._replace(blocks=(), own=())
+    return credit.loss, hits
 
 
 class Report:
@@ -243,6 +270,8 @@ def _diverged(ledger: Ledger, step: int, evidence: str) -> Iterator[Diagnosed]:
 
 
 def _evaluate_all(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
+    if setup.group.rank:
+        return
     epoch = step / setup.steps_per_epoch
     for name, part in (("validation", setup.splits.validation), ("test", setup.splits.test)):
         if part is not None:

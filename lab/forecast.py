@@ -78,7 +78,7 @@ def machine_of(tx: Session, run: spec.Run) -> duration.Machine:
 def pace_of(tx: Session, run: spec.Run) -> float | None:
     """Median of measured over calculated seconds of finished jobs like this one; None where there are none.
 
-    Alike are jobs of the same method, kind of model, device, precision and number of threads.
+    Alike are jobs of the same method, kind of model, device, precision and numbers of threads and of devices.
     """
     recent = select(tables.Job.id).where(tables.Job.method == run.method.name).order_by(tables.Job.id.desc())
     done = (
@@ -95,8 +95,8 @@ def pace_of(tx: Session, run: spec.Run) -> float | None:
 
 
 def alike(known: dict[str, Any], run: spec.Run) -> bool:
-    ours = run.training
-    return all(known["training"][name] == getattr(ours, name) for name in ("device", "precision", "threads"))
+    ours, theirs = run.training, {"devices": 1} | known["training"]
+    return all(theirs[name] == getattr(ours, name) for name in ("device", "precision", "threads", "devices"))
 
 
 def pace(finished: Any, machine: duration.Machine) -> float | None:
@@ -123,17 +123,22 @@ def refuse(found: list[dict[str, Any] | None]) -> None:
 
 
 def too_large(run: spec.Run, step: int, limit: int) -> dict[str, Any] | None:
-    """Step and data set together against the memory; the pointer is to what takes most of it."""
+    """Step and data set together against the memory; the pointer is to what takes most of it.
+
+    Processes that train together on the CPU each hold both; on CUDA each has a device of its own.
+    """
     data = run.dataset
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
     images = (pixels + LABEL_BYTES) * (data.train_images + data.validation_images + data.test_images)
-    needed = step + images
+    processes = 1 if run.training.device.startswith("cuda") else run.training.devices
+    needed = processes * (step + images)
     if needed <= limit / MARGIN:
         return None
     state = memory.state_bytes(run)
     shares = {"#/dataset": images, "#/model": state, "#/training/batch_size": step - state}
     figures = ", ".join(f"{size} for {name[2:]}" for name, size in shares.items())
-    detail = f"needs about {needed} bytes of memory ({figures}), and the limit is {limit}"
+    each = f" in each of {processes} processes" if processes > 1 else ""
+    detail = f"needs about {needed} bytes of memory ({figures}{each}), and the limit is {limit}"
     return {
         "pointer": max(shares, key=shares.__getitem__),
         "code": "memory",

@@ -29,7 +29,7 @@ LAST_CHECKPOINT_SECONDS = 12.0
 """A process that shall stop may take so long over its last checkpoint, and then the store over taking it."""
 PATIENCE_SECONDS = 600.0
 """Training goes on for so long while the database is away; nobody else can claim the job meanwhile."""
-MAY_PASS = {"out_of_memory"}
+MAY_PASS = {"out_of_memory", "killed"}
 """Failures that another attempt may be spared."""
 NOT_ITS_FAULT = {"storage_unavailable"}
 """Failures that no attempt of any job is to blame for."""

@@ -36,14 +36,14 @@ class DFA(Rule):
         for k, B in enumerate(drawn, start=1):
             self.register_buffer(f"B_{k}", B)
         self.score_reduction, self.score_transform = score_reduction, score_transform
-        self.penalties = Penalties(hidden, **regularizers)
+        self.penalties = Penalties(hidden, **regularizers, group=self.group)
 
     def score(self, e_NC: Tensor) -> Tensor:
         """The score that is broadcast: e = s/N, or N times that under ``sum``; its sign alone under ``sign``."""
-        n = e_NC.shape[0]
+        n = len(e_NC)
         if self.score_transform == "sign":
             e_NC = e_NC.sign() / n
-        return e_NC * n if self.score_reduction == "sum" else e_NC
+        return e_NC * self.batch.samples(n) if self.score_reduction == "sum" else e_NC
 
     def signal(self, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:
         B_CD: Tensor = getattr(self, f"B_{k + 1}")

@@ -38,7 +38,7 @@ class DKP(Rule):
         )
         for k, B in enumerate(drawn, start=1):
             self.register_buffer(f"B_{k}", B)
-        self.penalties = Penalties(hidden, **regularizers)
+        self.penalties = Penalties(hidden, **regularizers, group=self.group)
         self.products: dict[int, Tensor] = {}
 
     def signal(self, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:
@@ -52,7 +52,8 @@ class DKP(Rule):
     @torch.no_grad()
     def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)
         rate = lr if self.lr is None else self.lr
-        for k, product_CD in self.products.items():
+        products = self.batch.means([*self.products.values()]) if self.products else ()
+        for k, product_CD in zip(self.products, products, strict=True):
             self.get_buffer(f"B_{k + 1}").mul_(1 - self.decay).sub_(product_CD, alpha=rate)
         self.products.clear()
         self.penalties.settle()

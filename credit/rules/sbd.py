@@ -54,7 +54,7 @@ class SBD(Rule):
             R_CD = draw_correlation(classes * self.expansion.copies, shape, task.generator, **r_init)
             self.register_buffer(f"R_{k}", R_CD)
             self.register_buffer(f"R0_{k}", R_CD.clone())
-        self.penalties = Penalties(hidden, **regularizers)
+        self.penalties = Penalties(hidden, **regularizers, group=self.group)
         self.mask = Mask(net, weight_sparsity, task.generator)
         self.pending: dict[int, Tensor] = {}
 
@@ -94,7 +94,7 @@ class SBD(Rule):
         if not self.training or self.forgetting == 1:
             return R_CD
         with torch.autocast(h_ND.device.type, enabled=False):
-            now_CD = tensordot(s_NC, self.g(h_ND.to(s_NC.dtype)), ([0], [0]))
+            now_CD = self.batch.mean(tensordot(s_NC, self.g(h_ND.to(s_NC.dtype)), ([0], [0])))
             self.pending[k] = R_CD.lerp(now_CD, 1 - self.forgetting)
         return self.pending[k]
 

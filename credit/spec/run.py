@@ -10,7 +10,7 @@ from credit.spec.datasets import Dataset
 from credit.spec.methods import KP, Method
 from credit.spec.models import Model
 from credit.spec.optimizers import Adam, Optimizer
-from credit.spec.plan import family, needs_two_samples, plan, unsuited
+from credit.spec.plan import family, has_batch_norm, needs_two_samples, plan, unsuited
 
 Loss = Literal["cross_entropy", "mse", "bce"]
 Control = Literal["bp", "shallow"]
@@ -28,6 +28,9 @@ class Training(Spec):
     """Initial weights, feedback, order of samples and dropout masks all follow from it; null: drawn at submission."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+    devices: Annotated[int, Ge(1), Le(64)] = 1
+    """Processes that train together, each on its share of every batch: on CUDA each on a device of its own, on the CPU
+    each with ``threads`` threads. The numbers are those of one process within float tolerance."""
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Ge(1), Le(256)] | None = None
     """CPU threads of the training process (sums are split by thread, so it belongs to the numbers); null: the
@@ -41,6 +44,12 @@ class Training(Spec):
             kind == "cuda" and index.isascii() and index.isdigit() and len(index) < 4
         ):
             raise Incompatible("/device", f"{self.device!r} is not one of auto, cpu, cuda, cuda:N")
+        if self.devices > 1 and index:
+            raise Incompatible("/device", f"{self.device!r} is one device, and {self.devices} are asked for; set cuda")
+        if self.devices > self.batch_size:
+            raise Incompatible(
+                "/devices", f"{self.devices} is more than batch_size, {self.batch_size}: each process needs a sample"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,4 +109,15 @@ class Run(Spec):
             raise Incompatible(
                 "/training/batch_size",
                 "batch norm cannot train on the last batch of one sample; set drop_last or another size",
+            )
+        if self.training.devices > 1 and has_batch_norm(layers):
+            raise Incompatible(
+                "/training/devices",
+                "batch norm would normalise by the share of one process, not by the batch; set 1, or norms of layers",
+            )
+        last = 0 if self.training.drop_last else train % self.training.batch_size
+        if 0 < last < self.training.devices:
+            raise Incompatible(
+                "/training/devices",
+                f"{self.training.devices} is more than the samples of the last batch, {last}; set drop_last",
             )
