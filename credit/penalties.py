@@ -36,7 +36,7 @@ class Penalties(nn.Module):
         self, shapes: Sequence[torch.Size], *, power: dict[str, Any], entropy: dict[str, Any], l1: float
     ) -> None:
         super().__init__()
-        self.power, self.entropy, self.l1 = power, entropy, l1
+        self.shapes, self.power, self.entropy, self.l1 = shapes, power, entropy, l1
         self.pending: dict[str, Tensor] = {}
         if entropy["weight"]:
             self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -48,10 +48,11 @@ class Penalties(nn.Module):
         """What hidden block k is told at its output: the signal q, and the gradients of what is weighted."""
         with torch.autocast(h_ND.device.type, enabled=False):
             h_ND = h_ND.to(torch.promote_types(h_ND.dtype, torch.float32))
+            batch = h_ND.dim() - len(self.shapes[k]) - 1
             if self.power["weight"]:
-                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"])
+                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"], batch)
             if self.l1:
-                q_ND = q_ND + self.l1 * l1_gradient(h_ND)
+                q_ND = q_ND + self.l1 * l1_gradient(h_ND, batch)
             if self.entropy["weight"] and h_ND.dim() == 2:
                 q_ND = q_ND - self.entropy["weight"] * self._entropy_gradient(k, h_ND)
         return q_ND
@@ -85,14 +86,14 @@ class Penalties(nn.Module):
         self.pending.clear()
 
 
-def power_gradient(h_ND: Tensor, target: float) -> Tensor:
-    """Of Σ_l (mean_n h_nl² − target)²."""
-    return (4 / len(h_ND)) * (h_ND.square().mean(0) - target) * h_ND
+def power_gradient(h_ND: Tensor, target: float, batch: int = 0) -> Tensor:
+    """Of Σ_l (mean_n h_nl² − target)²; ``batch``: the dimension of the samples, behind the members if there are any."""
+    return (4 / h_ND.shape[batch]) * (h_ND.square().mean(batch, keepdim=True) - target) * h_ND
 
 
-def l1_gradient(h_ND: Tensor) -> Tensor:
+def l1_gradient(h_ND: Tensor, batch: int = 0) -> Tensor:
     """Of mean_n ‖h_n‖₁."""
-    return h_ND.sign() / len(h_ND)
+    return h_ND.sign() / h_ND.shape[batch]
 
 
 def renewed(inverse_DD: Tensor, rows_MD: Tensor, forgetting: float) -> Tensor:

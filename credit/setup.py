@@ -70,12 +70,17 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
         RunError: the data are not to be had, or the device is not there.
     """
     training = chosen.training
-    assert training.seed is not None
     assert training.threads is not None
     prepare(training.threads)
     device = pick_device(training.device)
     images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
-    streams, loss = Streams(training.seed), LOSSES[chosen.loss]
+    return furnish(chosen, device, split(images, chosen.dataset, device), images.sha256)
+
+
+def furnish(chosen: spec.Run, device: torch.device, splits: Splits, dataset_sha256: str) -> Setup:
+    """Net, rule and optimizer beside the data that are there."""
+    assert chosen.training.seed is not None
+    streams, loss = Streams(chosen.training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
     net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"))
     task = Task(loss, torch.zeros(1, *shape), streams.generator("rule"), isinstance(chosen.optimizer, ADAPTIVE))
@@ -85,14 +90,14 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
     return Setup(
         chosen=chosen,
         device=device,
-        splits=split(images, chosen.dataset, device),
+        splits=splits,
         streams=streams,
         net=net,
         rule=rule,
         loss=loss,
         optimizer=build_optimizer(chosen.optimizer, [*rule.learns(net), *rule.parameters()]),
         init_sha256=init_sha256,
-        dataset_sha256=images.sha256,
+        dataset_sha256=dataset_sha256,
     )
 
 

@@ -58,9 +58,9 @@ class Tally:
 
     def add(self, credit: Credit, y_N: Tensor) -> None:
         self.losses[self.steps].copy_(credit.loss)
-        self.hits += (credit.outputs.argmax(1) == y_N).sum()
+        self.hits += (credit.outputs.argmax(-1) == y_N).sum(-1)
         self.steps += 1
-        self.samples += len(y_N)
+        self.samples += y_N.shape[-1]
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -80,9 +80,11 @@ class Tally:
 
     def read(self) -> Interval:
         *losses, hits = torch.cat((self.losses[: self.steps], self.hits.double()[None])).tolist()
-        return Interval(losses, int(hits), self.samples, self._seconds(time.perf_counter() - self.started))
+        return Interval(losses, int(hits), self.samples, self.seconds())
 
-    def _seconds(self, clocked: float) -> float:
+    def seconds(self) -> float:
+        """What the steps since ``clear`` took."""
+        clocked = time.perf_counter() - self.started
         timed = self.steps - self.untimed
         return clocked * self.steps / timed if timed else clocked + self.untimed_seconds
 
