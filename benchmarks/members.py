@@ -75,7 +75,11 @@ def main() -> None:
     epochs, rounds = (1, 1) if asked.quick else (2, 2)
     widths = asked.widths or ((16, 64) if asked.quick else WIDTHS)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {asked.threads} threads"
-    print(f"{SEEDS} seeds, {epochs} epochs, {device}\n\n| width | together s | alone s | ratio | pays |\n| --- " + "| --- " * 4 + "|")
+    print(
+        f"{SEEDS} seeds, {epochs} epochs, {device}\n\n| width | together s | alone s | ratio | pays |\n| --- "
+        + "| --- " * 4
+        + "|"
+    )
     found = []
     with tempfile.TemporaryDirectory() as cache:
         for width in widths:
