@@ -1,10 +1,10 @@
 """Sixteen seeds of the demo's net trained together against one after the other, and of the same net in other widths.
 
-    python benchmarks/members.py [--quick] [--threads 1]
+    python benchmarks/members.py [--quick] [--threads 1] [--widths 16 64] [--rounds 2]
 
 Both ways are the whole of a run in this process: data set, nets, training, probes of alignment and evaluations as the
-demo has them, for fewer epochs. They take turns, and the figures are totals over all rounds; the first round of each
-width is not counted. ``credit.members.pays`` follows the ratio. On a CUDA device where there is one.
+demo has them, for one epoch. They take turns, and the figures are totals over all rounds, after a first run that is not
+counted. ``credit.members.pays`` follows the ratio. On a CUDA device where there is one.
 """
 
 import argparse
@@ -29,11 +29,11 @@ WIDTHS = (16, 32, 64, 128, 256, 512)
 RESULTS = Path(__file__).parent / "results" / "members.json"
 
 
-def runs(width: int, epochs: int, threads: int) -> list[spec.Run]:
+def runs(width: int, threads: int) -> list[spec.Run]:
     """The demo's run in another width, for each seed."""
     base = specs.parse({**SPEC, "controls": [], "model": {**SPEC["model"], "hidden": [width] * 3}})
     base = specs.resolve(base, threads=threads)
-    return [replace(base, training=replace(base.training, epochs=epochs, seed=seed)) for seed in range(SEEDS)]
+    return [replace(base, training=replace(base.training, epochs=1, seed=seed)) for seed in range(SEEDS)]
 
 
 def alone(chosen: Sequence[spec.Run], cache: Path) -> float:
@@ -51,10 +51,10 @@ def together(chosen: Sequence[spec.Run], cache: Path) -> float:
     return time.perf_counter() - began
 
 
-def measure(width: int, epochs: int, rounds: int, threads: int, cache: Path) -> dict[str, Any]:
+def measure(width: int, rounds: int, threads: int, cache: Path) -> dict[str, Any]:
     """Seconds of both ways, in turns."""
-    chosen = runs(width, epochs, threads)
-    taken = [(together(chosen, cache), alone(chosen, cache)) for _ in range(rounds + 1)][1:]
+    chosen = runs(width, threads)
+    taken = [(together(chosen, cache), alone(chosen, cache)) for _ in range(rounds)]
     one, apart = (sum(times) for times in zip(*taken, strict=True))
     return {
         "width": width,
@@ -66,33 +66,35 @@ def measure(width: int, epochs: int, rounds: int, threads: int, cache: Path) -> 
     }
 
 
+def keep(setting: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    """Write what was measured, beside the other widths that were measured on the same machine."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    others = known["widths"] if {name: known.get(name) for name in setting} == setting else []
+    measured = {row["width"] for row in found}
+    rows = sorted([*found, *(row for row in others if row["width"] not in measured)], key=lambda row: row["width"])
+    RESULTS.write_text(json.dumps({**setting, "widths": rows}, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two widths, one epoch; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="two widths, one round; nothing is written")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of both ways")
-    parser.add_argument("--widths", type=int, nargs="*", help=f"of the three hidden layers; default: {WIDTHS}")
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, help="of the three hidden layers")
+    parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
-    epochs, rounds = (1, 1) if asked.quick else (2, 2)
-    widths = asked.widths or ((16, 64) if asked.quick else WIDTHS)
+    rounds, widths = (1, (16, 64)) if asked.quick else (asked.rounds, asked.widths)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {asked.threads} threads"
-    print(
-        f"{SEEDS} seeds, {epochs} epochs, {device}\n\n| width | together s | alone s | ratio | pays |\n| --- "
-        + "| --- " * 4
-        + "|"
-    )
+    print(f"{SEEDS} seeds, {device}\n\n| width | together s | alone s | ratio | pays |\n|{' --- |' * 5}")
     found = []
     with tempfile.TemporaryDirectory() as cache:
+        measure(min(widths), 1, asked.threads, Path(cache))
         for width in widths:
-            found.append(measure(width, epochs, rounds, asked.threads, Path(cache)))
-            row = found[-1]
-            print(
-                f"| {width} | {row['together_seconds']:.2f} | {row['alone_seconds']:.2f} | {row['ratio']:.2f} "
-                f"| {'yes' if row['pays'] else 'no'} |",
-                flush=True,
-            )
+            row = measure(width, rounds, asked.threads, Path(cache))
+            found.append(row)
+            seconds = f"{row['together_seconds']:.2f} | {row['alone_seconds']:.2f}"
+            print(f"| {width} | {seconds} | {row['ratio']:.2f} | {'yes' if row['pays'] else 'no'} |", flush=True)
     if not asked.quick:
-        setting = {"device": device, "machine": platform.machine(), "torch": torch.__version__, "epochs": epochs}
-        RESULTS.write_text(json.dumps({**setting, "seeds": SEEDS, "widths": found}, indent=2) + "\n")
+        keep({"device": device, "machine": platform.machine(), "torch": torch.__version__, "seeds": SEEDS}, found)
 
 
 if __name__ == "__main__":

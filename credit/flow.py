@@ -61,12 +61,12 @@ def error(loss: Loss, z_NC: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def project(s_NC: Tensor, B_CD: Tensor) -> Tensor:
-    """s B, (N, D…): a signal of the classes through feedback in the shape of a block's outputs."""
+    """The product s B, (N, D…): a signal of the classes through feedback in the shape of a block's outputs."""
     return s_NC @ B_CD if B_CD.dim() == s_NC.dim() else tensordot(s_NC, B_CD, 1)
 
 
 def correlate(s_NC: Tensor, h_ND: Tensor) -> Tensor:
-    """sᵀ h, (C, D…), summed over the batch."""
+    """The product sᵀ h, (C, D…): a sum over the batch."""
     return s_NC.mT @ h_ND if h_ND.dim() == s_NC.dim() else tensordot(s_NC, h_ND, ([0], [0]))
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 def onehot(y_N: Tensor, z_NC: Tensor) -> Tensor:
-    """(N, C) targets in the type of the outputs."""
-    return F.one_hot(y_N, z_NC.shape[-1]).to(z_NC.dtype)
+    """(N, C) targets in the type of the outputs, the same for all members where there is one y for all."""
+    return F.one_hot(y_N, z_NC.shape[-1]).to(z_NC.dtype).expand_as(z_NC)
 
 
 def cross_entropy(z_NC: Tensor, y_N: Tensor) -> Tensor:

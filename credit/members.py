@@ -101,7 +101,10 @@ def run_members(
 
     Args:
         runs: with seeds and threads filled in.
+        datasets: a folder of data sets placed there by hand, or None.
+        cache: folder for downloads and decoded copies.
         outs: a folder for each, where weights and last checkpoint go, or None.
+        progress: told of a download, should there be one.
 
     Raises:
         ValueError: the runs are not of one kind, or not batchable.
@@ -137,7 +140,7 @@ class Together(Setup):
         return cls(**vars(setups[0]) | own)
 
     def batch(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """x (M, N, …) and y (M, N) at ``index`` (M, N)."""
+        """Images (M, N, …) and classes (M, N) at ``index`` (M, N)."""
         if self.chosen.dataset.augment == "none":
             x, y = self.splits.train.batch(index.flatten())
             return x.unflatten(0, index.shape), y.view_as(index)

@@ -18,7 +18,7 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 
 def affine(h: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
-    """h Wᵀ + b; of each member by its own W (M, D', D) and b (M, D').
+    """The sum h Wᵀ + b; of each member by its own W (M, D', D) and b (M, D').
 
     The latter as (W hᵀ + b)ᵀ: so the gradient of W lies in memory as W does, which torch's fused optimizers rely on.
     """

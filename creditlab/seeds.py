@@ -41,7 +41,7 @@ def half_width(values: Sequence[float]) -> float:
 
 
 def student(degrees: int) -> float:
-    """t of the two-sided 95 % interval: tabled, from 10 degrees of freedom on by Fisher's expansion (to 10⁻³)."""
+    """Student's t of the two-sided 95 % interval: tabled, from 10 degrees of freedom on by Fisher's expansion."""
     if degrees <= len(T_975):
         return T_975[degrees - 1]
     z = statistics.NormalDist().inv_cdf(0.975)
