@@ -22,7 +22,7 @@ from credit.setup import Setup, build, furnish
 from credit.spec.plan import parts_of, plan
 from credit.stacked import stacked
 from credit.tally import Interval, Tally
-from credit.train import Report, align, check, evaluate, explained, judge, keep, learn, probe_for, started
+from credit.train import Report, check, evaluate, explained, judge, keep, learn, probe_for, started
 
 Told = Iterator[tuple[int, Event]]
 """(place of a member among the runs, what it says)"""
@@ -51,8 +51,8 @@ def batchable(run: spec.Run) -> str | None:
     if not isinstance(method, METHODS):
         return f"{method.name} is not written for several nets at once"
     parts = parts_of(plan(run.model, run.dataset.shape, run.dataset.classes))
-    if not isinstance(parts[0], spec.FlattenLayer):
-        return "only nets that begin by flattening their images train together"
+    if not isinstance(parts[0], spec.FlattenLayer) or not isinstance(parts[1], spec.DenseLayer):
+        return "only nets that begin by flattening their images into a dense layer train together"
     for part in parts[1:]:
         if isinstance(part, spec.DropoutLayer) and part.rate:
             return "dropout draws from the one random state of its process"
@@ -231,9 +231,13 @@ class Members:
         yield from self.reports[m].add(step, interval, ledger.train_seconds, now=ends)
 
     def _align(self, step: int) -> Told:
-        for m in self.alive:
-            for event in align(self.setups[m], self.probe, self.ledgers[m], self.tally, step):
-                yield m, event
+        together, per_epoch = self.together, self.together.steps_per_epoch
+        if self.probe and self.probe.due(step, per_epoch, together.steps):
+            with self.tally.paused():
+                rules = [setup.rule for setup in self.setups]
+                events = self.probe.take_members(together.net, together.rule, rules, step, step / per_epoch)
+                for m in self.alive:
+                    yield m, self.ledgers[m].aligned_to(events[m])
 
     def _evaluate(self, step: int) -> Told:
         epoch, splits = step / self.together.steps_per_epoch, self.together.splits

@@ -115,7 +115,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
     yield started(setup, probe, step, ledger)
     net.train()
     if not resume:
-        yield from align(setup, probe, ledger, tally, step)
+        yield from _align(setup, probe, ledger, tally, step)
     for epoch in range(step // per_epoch, training.epochs):
         order = setup.streams.order(epoch, len(splits.train))
         ledger.visit(order)
@@ -132,7 +132,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
                 ledger.trained(interval)
                 yield from report.add(step, interval, ledger.train_seconds, now=ends)
                 tally.clear()
-            yield from align(setup, probe, ledger, tally, step)
+            yield from _align(setup, probe, ledger, tally, step)
             if ends:
                 yield from _evaluate_all(setup, ledger, step)
             if step < setup.steps and (path := save()):
@@ -180,7 +180,7 @@ def probe_for(setup: Setup) -> Probe | None:
     return Probe(wanted, *part.batch(torch.arange(min(wanted.samples, len(part)), device=setup.device)))
 
 
-def align(setup: Setup, probe: Probe | None, ledger: Ledger, tally: Tally, step: int) -> Iterator[Aligned]:
+def _align(setup: Setup, probe: Probe | None, ledger: Ledger, tally: Tally, step: int) -> Iterator[Aligned]:
     """Measure alignment, if it is due after ``step`` steps."""
     if probe and probe.due(step, setup.steps_per_epoch, setup.steps):
         with tally.paused():
