@@ -7,6 +7,7 @@ graph of that block alone:
     gradient of block k  =  (∂h_k/∂θ_k)ᵀ δ_k  =  grad(h_k, parameters of block k, δ_k)
 
 Shapes: N batch, C classes, D… shape of a block's output. Errors e are those of the mean loss: e = s/N for a score s.
+Where several nets train at once (``credit.members``) all shapes have M members in front, and D… is a vector.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,13 +15,13 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, tensordot
 from torch.autograd import grad
 
 from credit.rerun import Rerun
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(z_NC, y_N) -> the batch's mean loss, a 0-d tensor."""
+"""(z_NC, y_N) -> the batch's mean loss, a 0-d tensor; of several members, (M, N, C) and (M, N) -> (M,)."""
 Taps = Mapping[nn.Module, Tensor]
 """The output of each tapped module in the current forward pass; filled by a probe's hooks (``credit.alignment``)."""
 NONE: Taps = {}
@@ -66,7 +67,17 @@ def error(loss: Loss, z_NC: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
     z_NC.requires_grad_()
     with torch.enable_grad():
         value = loss(z_NC, y_N)
-    return value.detach(), grad(value, z_NC)[0]
+    return value.detach(), grad(value, z_NC, torch.ones_like(value))[0]
+
+
+def project(s_NC: Tensor, B_CD: Tensor) -> Tensor:
+    """The product s B, (N, D…): a signal of the classes through feedback in the shape of a block's outputs."""
+    return s_NC @ B_CD if B_CD.dim() == s_NC.dim() else tensordot(s_NC, B_CD, 1)
+
+
+def correlate(s_NC: Tensor, h_ND: Tensor) -> Tensor:
+    """The product sᵀ h, (C, D…): a sum over the batch."""
+    return s_NC.mT @ h_ND if h_ND.dim() == s_NC.dim() else tensordot(s_NC, h_ND, ([0], [0]))
 
 
 def backward(net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, taps: Taps = NONE) -> Credit:
@@ -180,7 +191,7 @@ def local(
         h = block(x)
         value = objective(k, h)
         mine, theirs = params(block), params(head)
-        told = grad(value, (*mine, *theirs, *tapped(block, taps)))
+        told = grad(value, (*mine, *theirs, *tapped(block, taps)), torch.ones_like(value))
         x, value = h.detach(), value.detach()
         del h  # nothing of this block's graph outlives its turn
         count = len(mine) + len(theirs)

@@ -18,6 +18,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from credit.flow import NONE, Credit, Taps, backward
 from credit.rule import Rule, Task
+from credit.stacked import Dense, affine
 
 Feedback = Callable[[], Tensor]
 """Gives the B of one layer, in the shape of its weight, when an error comes back: what is made of W is never kept."""
@@ -29,15 +30,17 @@ class _LinearThroughB(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, B: Feedback) -> Tensor:
         ctx.save_for_backward(h)
-        ctx.has_bias, ctx.B = bias is not None, B
-        return F.linear(h, weight, bias)
+        ctx.has_bias, ctx.B, ctx.alone = bias is not None, B, weight.dim() == 2
+        return affine(h, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
         (h,) = ctx.saved_tensors
         back = delta @ ctx.B().to(delta.dtype) if ctx.needs_input_grad[0] else None
-        rows, below = delta.flatten(0, -2), h.flatten(0, -2).to(delta.dtype)
-        return back, rows.mT @ below, rows.sum(0) if ctx.has_bias else None, None
+        h = h.to(delta.dtype)
+        if ctx.alone:  # one weight for all places of a sample; members have one each
+            delta, h = delta.flatten(0, -2), h.flatten(0, -2)
+        return back, delta.mT @ h, delta.sum(-2) if ctx.has_bias else None, None
 
 
 class _ConvThroughB(torch.autograd.Function):
@@ -60,7 +63,7 @@ class _ConvThroughB(torch.autograd.Function):
 class MirrorLinear(nn.Module):
     """A linear layer that borrows weight and bias of another and transports by B (n_out × n_in)."""
 
-    def __init__(self, layer: nn.Linear, B: Feedback) -> None:
+    def __init__(self, layer: nn.Linear | Dense, B: Feedback) -> None:
         super().__init__()
         self.weight, self.bias, self.B = layer.weight, layer.bias, B
 
@@ -84,6 +87,7 @@ class MirrorConv2d(nn.Module):
 
 MIRRORS: dict[type[nn.Module], Callable[[Any, Feedback], nn.Module]] = {
     nn.Linear: MirrorLinear,
+    Dense: MirrorLinear,
     nn.Conv2d: MirrorConv2d,
 }
 

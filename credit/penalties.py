@@ -45,7 +45,7 @@ class Penalties(nn.Module):
         group: Group = ALONE,
     ) -> None:
         super().__init__()
-        self.group = group
+        self.shapes, self.group = shapes, group
         self.power, self.entropy, self.l1 = power, entropy, l1
         self.pending: dict[str, Tensor] = {}
         if entropy["weight"]:
@@ -58,11 +58,12 @@ class Penalties(nn.Module):
         """What hidden block k is told at its output: the signal q, and the gradients of what is weighted."""
         with torch.autocast(h_ND.device.type, enabled=False):
             h_ND = h_ND.to(torch.promote_types(h_ND.dtype, torch.float32))
+            batch = h_ND.dim() - len(self.shapes[k]) - 1
             if self.power["weight"]:
                 group = self.group if self.training else ALONE
-                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"], group)
+                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"], batch, group)
             if self.l1:
-                q_ND = q_ND + self.l1 * l1_gradient(h_ND)
+                q_ND = q_ND + self.l1 * l1_gradient(h_ND, batch)
             if self.entropy["weight"] and h_ND.dim() == 2:
                 q_ND = q_ND - self.entropy["weight"] * self._entropy_gradient(k, h_ND)
         return q_ND
@@ -97,14 +98,18 @@ class Penalties(nn.Module):
         self.pending.clear()
 
 
-def power_gradient(h_ND: Tensor, target: float, group: Group = ALONE) -> Tensor:
-    """Of Σ_l (mean_n h_nl² − target)², the mean over all of a group's samples."""
-    return (4 / len(h_ND)) * (group.mean(h_ND.square().mean(0)) - target) * h_ND
+def power_gradient(h_ND: Tensor, target: float, batch: int = 0, group: Group = ALONE) -> Tensor:
+    """Of Σ_l (mean_n h_nl² − target)², the mean over all of a group's samples.
+
+    ``batch``: the dimension of the samples, behind the members if there are any.
+    """
+    mean = group.mean(h_ND.square().mean(batch, keepdim=True))
+    return (4 / h_ND.shape[batch]) * (mean - target) * h_ND
 
 
-def l1_gradient(h_ND: Tensor) -> Tensor:
+def l1_gradient(h_ND: Tensor, batch: int = 0) -> Tensor:
     """Of mean_n ‖h_n‖₁."""
-    return h_ND.sign() / len(h_ND)
+    return h_ND.sign() / h_ND.shape[batch]
 
 
 def renewed(inverse_DD: Tensor, rows_MD: Tensor, forgetting: float) -> Tensor:

@@ -82,14 +82,15 @@ def build(
     prepare(training.threads)
     device = pick_device(training.device, group)
     images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
-    return assemble(chosen, images, device, group)
+    return furnish(chosen, device, split(images, chosen.dataset, device), images.sha256, group)
 
 
-def assemble(chosen: spec.Run, images: data.Images, device: torch.device, group: Group = ALONE) -> Setup:
-    """All parts of a run on a data set that is there."""
-    training = chosen.training
-    assert training.seed is not None
-    streams, loss = Streams(training.seed), LOSSES[chosen.loss]
+def furnish(
+    chosen: spec.Run, device: torch.device, splits: Splits, dataset_sha256: str, group: Group = ALONE
+) -> Setup:
+    """Net, rule and optimizer beside the data that are there."""
+    assert chosen.training.seed is not None
+    streams, loss = Streams(chosen.training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
     net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"), group)
     adaptive = isinstance(chosen.optimizer, ADAPTIVE)
@@ -103,14 +104,14 @@ def assemble(chosen: spec.Run, images: data.Images, device: torch.device, group:
     return Setup(
         chosen=chosen,
         device=device,
-        splits=split(images, chosen.dataset, device),
+        splits=splits,
         streams=streams,
         net=net,
         rule=rule,
         loss=loss,
         optimizer=optimizer,
         init_sha256=init_sha256,
-        dataset_sha256=images.sha256,
+        dataset_sha256=dataset_sha256,
         group=group,
     )
 

@@ -78,9 +78,11 @@ class Tally:
 
     def read(self) -> Interval:
         *losses, hits = torch.cat((self.losses[: self.steps], self.hits.double()[None])).tolist()
-        return Interval(losses, int(hits), self.samples, self._seconds(time.perf_counter() - self.started))
+        return Interval(losses, int(hits), self.samples, self.seconds())
 
-    def _seconds(self, clocked: float) -> float:
+    def seconds(self) -> float:
+        """What the steps since ``clear`` took."""
+        clocked = time.perf_counter() - self.started
         timed = self.steps - self.untimed
         return clocked * self.steps / timed if timed else clocked + self.untimed_seconds
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -115,7 +116,7 @@ def explained() -> Iterator[None]:
 
 def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save: Save) -> Iterator[Event]:
     training, splits, net, per_epoch = setup.chosen.training, setup.splits, setup.net, setup.steps_per_epoch
-    probe = _probe(setup)
+    probe = probe_for(setup)
     ledger = Ledger(setup, probe.description if probe else None)
     tally = Tally(training.log_every, setup.device)
     report = Report(setup)
@@ -123,7 +124,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
     step = resume.step if resume else 0
     if resume:
         checkpoint.restore(resume, setup, ledger, tally)
-    yield _started(setup, probe, step, ledger)
+    yield started(setup, probe, step, ledger)
     net.train()
     if not resume:
         yield from _align(setup, probe, ledger, tally, step)
@@ -134,12 +135,12 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
             ledger.turn()
             tally.clear()
         for index in setup.batches(order)[step - epoch * per_epoch :]:
-            _learn(setup, ledger, tally, index, step)
+            learn(setup, ledger, tally, index, step)
             step += 1
             ends = step % per_epoch == 0
             if tally.steps == training.log_every or ends:
                 interval = tally.read()
-                yield from _check(ledger, interval, step)
+                yield from check(ledger, interval, step)
                 ledger.trained(interval)
                 yield from report.add(step, interval, ledger.train_seconds, now=ends)
                 tally.clear()
@@ -151,7 +152,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
                     yield from report.flush(ledger.train_seconds)
                     yield _checkpoint(path, setup, ledger, tally, step)
     if out is not None:
-        _keep(out, setup, ledger, tally, step)
+        keep(out, setup, ledger, tally, step)
     yield Finished(step=step, results=ledger.results())
 
 
@@ -173,7 +174,7 @@ def _checkpoint(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: in
     )
 
 
-def _keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> None:
+def keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> None:
     """The files of a run that has come to its end. Raises RunError."""
     try:
         save_model(setup, out / "model.safetensors")
@@ -182,7 +183,7 @@ def _keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> N
         raise RunError("storage_unavailable", f"the weights could not be written: {error}") from error
 
 
-def _probe(setup: Setup) -> Probe | None:
+def probe_for(setup: Setup) -> Probe | None:
     """The first samples of the chosen split; None where alignment is never measured, and in all processes but one."""
     wanted = setup.chosen.alignment
     if wanted.every == "never" or setup.group.rank:
@@ -198,7 +199,7 @@ def _align(setup: Setup, probe: Probe | None, ledger: Ledger, tally: Tally, step
             yield ledger.aligned_to(probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch))
 
 
-def _learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int) -> None:
+def learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int) -> None:
     """Train on the samples at ``index``; the second step of a run is watched to learn what steps cost."""
     x, y_N = setup.batch(index, step)
     if step == min(1, setup.steps - 1):
@@ -208,7 +209,7 @@ def _learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int)
             ledger.cost.flops = setup.group.total(ledger.cost.flops)
     else:
         loss, hits = _step(setup, x, y_N, step)
-    tally.add(loss, hits, len(index))
+    tally.add(loss, hits, index.shape[-1])
 
 
 def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -224,7 +225,7 @@ def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> tuple[Tensor, Tens
     with torch.autocast(setup.device.type, torch.bfloat16) if half else nullcontext():
         setup.rule.advance(step, setup.steps)
         credit = setup.rule.assign(setup.net, x, y_N)
-    hits = (credit.outputs.argmax(1) == y_N).sum()
+    hits = (credit.outputs.argmax(-1) == y_N).sum(-1)
     credit, hits = averaged(credit, hits, setup.group)
     hand_over(credit, setup.net, setup.rule)
     setup.optimizer.step()
@@ -254,7 +255,7 @@ class Report:
             self.intervals, self.last = [], time.perf_counter()
 
 
-def _check(ledger: Ledger, interval: Interval, step: int) -> Iterator[Diagnosed]:
+def check(ledger: Ledger, interval: Interval, step: int) -> Iterator[Diagnosed]:
     """A loss that is not finite ends the run, with a diagnosis."""
     bad = interval.first_bad
     if bad is not None:
@@ -275,30 +276,39 @@ def _evaluate_all(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
     epoch = step / setup.steps_per_epoch
     for name, part in (("validation", setup.splits.validation), ("test", setup.splits.test)):
         if part is not None:
-            loss, accuracy, layers = evaluate(setup, part)
-            if not abs(loss) < float("inf"):
-                yield from _diverged(ledger, step, f"the {name} loss was {loss} after step {step}")
-            event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=layers)
-            yield ledger.evaluated(event)
+            layers, (loss, accuracy, *others) = evaluate(setup, part)
+            readouts = dict(zip(layers, others, strict=True))
+            event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=readouts)
+            yield from judge(ledger, event)
+
+
+def judge(ledger: Ledger, event: Evaluated) -> Iterator[Event]:
+    """An evaluation, unless its loss is not finite: that ends the run, with a diagnosis."""
+    if not abs(event.loss) < float("inf"):
+        evidence = f"the {event.split} loss was {event.loss} after step {event.step}"
+        yield from _diverged(ledger, event.step, evidence)
+    yield ledger.evaluated(event)
 
 
 @torch.inference_mode()
-def evaluate(setup: Setup, part: Split) -> tuple[float, float, dict[str, float]]:
-    """Mean loss, accuracy and the accuracy of layers with a readout of their own, in evaluation mode."""
+def evaluate(setup: Setup, part: Split) -> tuple[list[str], list[Any]]:
+    """Names of the layers with a readout of their own; then mean loss, accuracy and the accuracies of those layers.
+
+    In evaluation mode. Where several members train at once, each of these is a list of theirs.
+    """
     setup.net.eval()
     totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=setup.device))
     for index in torch.arange(len(part), device=setup.device).split(EVALUATION_BATCH):
         x, y_N = part.batch(index)
         scores_NC, layers = setup.rule.predict(setup.net, x)
-        totals["loss"] += setup.loss(scores_NC, y_N) * len(y_N)
+        totals["loss"] = totals["loss"] + (setup.loss(scores_NC, y_N) * len(y_N)).double()
         for name, answer_NC in {"": scores_NC, **layers}.items():
-            totals[name] += (answer_NC.argmax(1) == y_N).sum()
+            totals[name] = totals[name] + (answer_NC.argmax(-1) == y_N).sum(-1)
     setup.net.train()
-    loss, accuracy, *others = (torch.stack(list(totals.values())) / len(part)).tolist()
-    return loss, accuracy, dict(zip(layers, others, strict=True))
+    return list(layers), (torch.stack(list(totals.values())) / len(part)).tolist()
 
 
-def _started(setup: Setup, probe: Probe | None, step: int, ledger: Ledger) -> Started:
+def started(setup: Setup, probe: Probe | None, step: int, ledger: Ledger) -> Started:
     return Started(
         step=step,
         known=ledger.known(),

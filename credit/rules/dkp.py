@@ -9,9 +9,9 @@ the authors is known and the rule is quoted from memory in secondary sources: tr
 from typing import Any
 
 import torch
-from torch import Tensor, nn, tensordot
+from torch import Tensor, nn
 
-from credit.flow import NONE, Credit, Taps, broadcast
+from credit.flow import NONE, Credit, Taps, broadcast, correlate, project
 from credit.penalties import Penalties
 from credit.rule import Rule, Task, draw_broadcast, output_shapes
 
@@ -43,8 +43,8 @@ class DKP(Rule):
 
     def signal(self, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:
         if self.training:
-            self.products[k] = tensordot(e_NC, h_ND.to(e_NC.dtype), ([0], [0]))
-        return self.penalties.added(k, h_ND, tensordot(e_NC, self.get_buffer(f"B_{k + 1}"), 1))
+            self.products[k] = correlate(e_NC, h_ND.to(e_NC.dtype))
+        return self.penalties.added(k, h_ND, project(e_NC, self.get_buffer(f"B_{k + 1}")))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         return broadcast(net, x, y_N, self.loss, self.signal, taps, lean=self.lean, give=self.give)

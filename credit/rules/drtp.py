@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn, tensordot
+from torch import Tensor, nn
 
-from credit.flow import NONE, Credit, Taps, broadcast
+from credit.flow import NONE, Credit, Taps, broadcast, project
 from credit.penalties import Penalties
 from credit.rule import Rule, Task, draw_broadcast, output_shapes
 
@@ -49,11 +49,11 @@ class DRTP(Rule):
         self.penalties = Penalties(hidden, **regularizers, group=self.group)
 
     def signal(self, targets_NC: Tensor, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:  # noqa: ARG002
-        return self.penalties.added(k, h_ND, tensordot(targets_NC, self.get_buffer(f"B_{k + 1}"), 1))
+        return self.penalties.added(k, h_ND, project(targets_NC, self.get_buffer(f"B_{k + 1}")))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         targets_NC = F.one_hot(y_N, self.classes).to(self.get_buffer("B_1").dtype)
-        n = len(y_N)
+        n = y_N.shape[-1]
         targets_NC = targets_NC / n if self.score_reduction == "mean" else targets_NC * (self.batch.samples(n) / n)
         return broadcast(net, x, y_N, self.loss, partial(self.signal, targets_NC), taps, lean=self.lean, give=self.give)
 

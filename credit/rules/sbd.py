@@ -17,10 +17,10 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn, tensordot
+from torch import Tensor, nn
 from torch.autograd import grad
 
-from credit.flow import NONE, Credit, Loss, Taps, broadcast
+from credit.flow import NONE, Credit, Loss, Taps, broadcast, correlate, project
 from credit.losses import BRIER
 from credit.penalties import Penalties
 from credit.rule import Rule, Task, output_shapes
@@ -71,7 +71,7 @@ class SBD(Rule):
                 forward.append(self.g(h_ND).flatten(1).to(R_CD.dtype) @ R_CD.flatten(1).mT)
             if self.normalize_r:
                 R_CD = R_CD * (math.sqrt(R_CD[0].numel()) / R_CD.norm().clamp_min(torch.finfo(R_CD.dtype).tiny))
-            q_ND: Tensor = tensordot(s_NC, R_CD, 1)
+            q_ND = project(s_NC, R_CD)
             return self.penalties.added(k, h_ND, 2 * h_ND * q_ND if self.square else q_ND)
 
         def output(below_ND: Tensor, z_NC: Tensor, e_NC: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class SBD(Rule):
         if not self.training or self.forgetting == 1:
             return R_CD
         with torch.autocast(h_ND.device.type, enabled=False):
-            now_CD = self.batch.mean(tensordot(s_NC, self.g(h_ND.to(s_NC.dtype)), ([0], [0])))
+            now_CD = self.batch.mean(correlate(s_NC, self.g(h_ND.to(s_NC.dtype))))
             self.pending[k] = R_CD.lerp(now_CD, 1 - self.forgetting)
         return self.pending[k]
 

@@ -17,7 +17,8 @@ from credit import checkpoint, spec
 from credit.data import Images, load
 from credit.events import Event
 from credit.parallel import Group, Team
-from credit.setup import assemble, prepare
+from credit.data.split import split
+from credit.setup import furnish, prepare
 from credit.train import _train, never
 from tests.credit.builders import METHODS, fitting
 
@@ -88,7 +89,8 @@ def images(cache: Path) -> Images:
 
 def trained(chosen: spec.Run, given: Images, **group: Group) -> tuple[list[Event], dict[str, Tensor]]:
     """All that a run says, and the tensors of net and rule at the end."""
-    setup = assemble(chosen, given, torch.device("cpu"), **group)
+    device = torch.device("cpu")
+    setup = furnish(chosen, device, split(given, chosen.dataset, device), given.sha256, **group)
     events = list(_train(setup, None, None, never))
     state = checkpoint.prefixed("net.", setup.net.state_dict()) | checkpoint.prefixed("rule.", setup.rule.state_dict())
     return events, {name: tensor.clone() for name, tensor in state.items()}
