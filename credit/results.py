@@ -131,6 +131,7 @@ def environment(setup: Setup) -> dict[str, Any]:
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else "cpu",
         "threads": training.threads,
+        "engine": setup.engine.name,
         "seed": training.seed,
         "dataset_sha256": setup.dataset_sha256,
     }

@@ -9,6 +9,8 @@ from torch import Tensor, optim
 from credit import data, spec
 from credit.data.augment import flip_crop
 from credit.data.split import Splits, split
+from credit.engines import build_engine
+from credit.engines.eager import Engine
 from credit.events import RunError
 from credit.flow import Loss
 from credit.losses import LOSSES
@@ -32,6 +34,7 @@ class Setup:
     rule: Rule
     loss: Loss
     optimizer: optim.Optimizer
+    engine: Engine
     init_sha256: str
     dataset_sha256: str
 
@@ -67,12 +70,12 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
     """Make the process's numbers depend on the spec alone, then build all parts from it.
 
     Raises:
-        RunError: the data are not to be had, or the device is not there.
+        RunError: the data are not to be had, or the device is not there, or the engine is not for it.
     """
     training = chosen.training
     assert training.seed is not None
     assert training.threads is not None
-    prepare(training.threads)
+    prepare(training.threads, training.precision)
     device = pick_device(training.device)
     images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
     streams, loss = Streams(training.seed), LOSSES[chosen.loss]
@@ -82,6 +85,7 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
     rule = build_rule(chosen.method, net, task).to(device)
     init_sha256 = fingerprint(net)  # of the weights that training starts from: a rule may have zeroed some
     net.to(device)
+    learnt = [*rule.learns(net), *rule.parameters()]
     return Setup(
         chosen=chosen,
         device=device,
@@ -90,15 +94,18 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
         net=net,
         rule=rule,
         loss=loss,
-        optimizer=build_optimizer(chosen.optimizer, [*rule.learns(net), *rule.parameters()]),
+        optimizer=build_optimizer(chosen.optimizer, learnt, recorded=training.engine == "graph"),
+        engine=build_engine(chosen, device, net, rule),
         init_sha256=init_sha256,
         dataset_sha256=images.sha256,
     )
 
 
-def prepare(threads: int) -> None:
-    """Settings of the whole process: threads (sums are split by them) and deterministic algorithms only."""
+def prepare(threads: int, precision: spec.Precision = "fp32") -> None:
+    """Settings of the whole process: threads (sums are split by them), deterministic algorithms only, and whether CUDA
+    may round the factors of single-precision products to TF32."""
     torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(mode=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

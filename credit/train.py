@@ -7,7 +7,8 @@ are due. To stop a run early, close the generator.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from credit.events import (
 )
 from credit.flow import Credit
 from credit.meter import metered
-from credit.optimizers import learning_rate
+from credit.optimizers import learning_rate, set_learning_rate
 from credit.results import Ledger, environment, parameters
 from credit.rule import hand_over
 from credit.setup import Setup, build
@@ -176,30 +177,39 @@ def _align(setup: Setup, probe: Probe | None, ledger: Ledger, tally: Tally, step
     """Measure alignment, if it is due after ``step`` steps."""
     if probe and probe.due(step, setup.steps_per_epoch, setup.steps):
         with tally.paused():
-            yield ledger.aligned_to(probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch))
+            with setup.engine.aside():
+                aligned = probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch)
+            yield ledger.aligned_to(aligned)
 
 
 def _learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int) -> None:
     """Train on the samples at ``index``; the second step of a run is watched to learn what steps cost."""
     x, y_N = setup.batch(index, step)
-    if step == min(1, setup.steps - 1):
-        with tally.distorted(), metered((*setup.state(), x, y_N)) as ledger.cost:
-            credit = _step(setup, x, y_N, step)
-    else:
+    with ExitStack() as around:
+        if step == min(1, setup.steps - 1):
+            around.enter_context(tally.distorted())
+            around.enter_context(setup.engine.aside())
+            ledger.cost = around.enter_context(metered((*setup.state(), x, y_N)))
+        elif setup.engine.prepares(len(x)):
+            around.enter_context(tally.untimed())
         credit = _step(setup, x, y_N, step)
     tally.add(credit, y_N)
 
 
 def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> Credit:
     """One update of every parameter that the rule trains."""
+    lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
+    set_learning_rate(setup.optimizer, lr)
+    setup.rule.advance(step, setup.steps)
+    return setup.engine.step(partial(_update, setup, lr), x, y_N)
+
+
+def _update(setup: Setup, lr: float, x: Tensor, y_N: Tensor) -> Credit:
+    """What of a step happens on the device."""
     half = setup.chosen.training.precision == "bf16"
     with torch.autocast(setup.device.type, torch.bfloat16) if half else nullcontext():
-        setup.rule.advance(step, setup.steps)
         credit = setup.rule.assign(setup.net, x, y_N)
     hand_over(credit, setup.net, setup.rule)
-    lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
-    for group in setup.optimizer.param_groups:
-        group["lr"] = lr
     setup.optimizer.step()
     setup.rule.settle(setup.net, lr)
     return credit
@@ -245,7 +255,8 @@ def _evaluate_all(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
     epoch = step / setup.steps_per_epoch
     for name, part in (("validation", setup.splits.validation), ("test", setup.splits.test)):
         if part is not None:
-            loss, accuracy, layers = evaluate(setup, part)
+            with setup.engine.aside():
+                loss, accuracy, layers = evaluate(setup, part)
             if not abs(loss) < float("inf"):
                 yield from _diverged(ledger, step, f"the {name} loss was {loss} after step {step}")
             event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=layers)

@@ -78,7 +78,7 @@ def machine_of(tx: Session, run: spec.Run) -> duration.Machine:
 def pace_of(tx: Session, run: spec.Run) -> float | None:
     """Median of measured over calculated seconds of finished jobs like this one; None where there are none.
 
-    Alike are jobs of the same method, kind of model, device, precision and number of threads.
+    Alike are jobs of the same method, kind of model, device, precision, engine and number of threads.
     """
     recent = select(tables.Job.id).where(tables.Job.method == run.method.name).order_by(tables.Job.id.desc())
     done = (
@@ -96,7 +96,7 @@ def pace_of(tx: Session, run: spec.Run) -> float | None:
 
 def alike(known: dict[str, Any], run: spec.Run) -> bool:
     ours = run.training
-    return all(known["training"][name] == getattr(ours, name) for name in ("device", "precision", "threads"))
+    return all(known["training"].get(name) == getattr(ours, name) for name in ("device", "precision", "engine", "threads"))
 
 
 def pace(finished: Any, machine: duration.Machine) -> float | None:

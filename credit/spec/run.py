@@ -13,6 +13,7 @@ from credit.spec.optimizers import Adam, Optimizer
 from credit.spec.plan import family, needs_two_samples, plan, unsuited
 
 Loss = Literal["cross_entropy", "mse", "bce"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Control = Literal["bp", "shallow"]
 
 
@@ -28,7 +29,12 @@ class Training(Spec):
     """Initial weights, feedback, order of samples and dropout masks all follow from it; null: drawn at submission."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    """tf32: on CUDA the factors of matrix products and convolutions are rounded to 10 bits of mantissa, elsewhere it is
+    fp32; bf16: products and convolutions in bfloat16, weights, errors and updates in fp32."""
+    engine: Literal["auto", "eager", "compiled", "graph"] = "auto"
+    """eager: one operation after the other; compiled: each block by torch.compile; graph: the whole step as one CUDA
+    graph; auto: eager. The numbers are the same within rounding (docs/engines.md)."""
     threads: Annotated[int, Ge(1), Le(256)] | None = None
     """CPU threads of the training process (sums are split by thread, so it belongs to the numbers); null: the
     service's setting."""
@@ -41,6 +47,8 @@ class Training(Spec):
             kind == "cuda" and index.isascii() and index.isdigit() and len(index) < 4
         ):
             raise Incompatible("/device", f"{self.device!r} is not one of auto, cpu, cuda, cuda:N")
+        if self.engine == "graph" and self.device == "cpu":
+            raise Incompatible("/engine", "graph records a step of a CUDA device, and the device is cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +97,8 @@ class Run(Spec):
         if isinstance(self.method, KP) and self.optimizer.weight_decay:
             raise Incompatible("/optimizer/weight_decay", "kp has a decay of its own; set 0 here")
         self.method.check(self.loss, family(layers))
+        if self.training.engine == "graph" and (reason := self.method.unrecordable()):
+            raise Incompatible("/training/engine", f"graph replays one recorded step, and {reason}")
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)
         if self.training.drop_last and self.training.batch_size > train:
