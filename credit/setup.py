@@ -95,15 +95,14 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
         rule=rule,
         loss=loss,
         optimizer=build_optimizer(chosen.optimizer, learnt, recorded=training.engine == "graph"),
-        engine=build_engine(chosen, device, net, rule),
+        engine=build_engine(chosen, device, net, rule, cache),
         init_sha256=init_sha256,
         dataset_sha256=images.sha256,
     )
 
 
 def prepare(threads: int, precision: spec.Precision = "fp32") -> None:
-    """Settings of the whole process: threads (sums are split by them), deterministic algorithms only, and whether CUDA
-    may round the factors of single-precision products to TF32."""
+    """Settings of the whole process: threads (sums are split by them), deterministic algorithms only, TF32 on CUDA."""
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(mode=True)

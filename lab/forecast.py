@@ -96,7 +96,9 @@ def pace_of(tx: Session, run: spec.Run) -> float | None:
 
 def alike(known: dict[str, Any], run: spec.Run) -> bool:
     ours = run.training
-    return all(known["training"].get(name) == getattr(ours, name) for name in ("device", "precision", "engine", "threads"))
+    return all(
+        known["training"].get(name) == getattr(ours, name) for name in ("device", "precision", "engine", "threads")
+    )
 
 
 def pace(finished: Any, machine: duration.Machine) -> float | None:

@@ -4,7 +4,10 @@ Compiled code and graphs hold for one shape, so they serve whole batches. The sm
 whose cost is counted, probes and evaluations run eagerly, on the same weights.
 """
 
+from pathlib import Path
+
 import torch
+from torch import nn
 
 from credit import spec
 from credit.engines.eager import Engine
@@ -12,8 +15,8 @@ from credit.events import RunError
 from credit.rule import Rule
 
 
-def build_engine(chosen: spec.Run, device: torch.device, net: torch.nn.Sequential, rule: Rule) -> Engine:
-    """The engine of a spec, for a net and a rule on their device; ``auto`` is ``eager``.
+def build_engine(chosen: spec.Run, device: torch.device, net: nn.Sequential, rule: Rule, cache: Path) -> Engine:
+    """The engine of a spec, for a net and a rule on their device; ``auto`` is ``eager``. Compiled code goes to ``cache``.
 
     Raises:
         RunError: ``graph`` without a CUDA device.
@@ -23,7 +26,7 @@ def build_engine(chosen: spec.Run, device: torch.device, net: torch.nn.Sequentia
         case "compiled":
             from credit.engines.compiled import Compiled  # noqa: PLC0415  (the compiler takes seconds to import)
 
-            return Compiled(rule.chain(net), whole)
+            return Compiled(rule.chain(net), whole, cache / "compiled")
         case "graph":
             from credit.engines.graph import Graph  # noqa: PLC0415  (as above, for the sake of one way)
 

@@ -4,7 +4,9 @@ blocks that are done with, and with them the memory that broadcast and local met
 Equal blocks share their code. Dropout draws as it does eagerly. On a CPU, a C++ compiler is needed.
 """
 
+import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +26,21 @@ class Compiled(Engine):
     Args:
         chain: the modules that the rule walks.
         whole: samples of a whole batch.
+        folder: where compiled code is kept for later runs.
     """
 
     name = "compiled"
 
-    def __init__(self, chain: nn.Sequential, whole: int) -> None:
+    def __init__(self, chain: nn.Sequential, whole: int, folder: Path) -> None:
         self.whole, self.ready = whole, False
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         for block in chain:
             block.compile(
                 fullgraph=True,
                 dynamic=False,
                 recompile_limit=VARIANTS * len(chain),
-                options={"fallback_random": True},
+                options={"fallback_random": True, "compile_threads": 1},
             )
 
     def step(self, update: Update, x: Tensor, y_N: Tensor) -> Credit:
@@ -45,7 +50,7 @@ class Compiled(Engine):
         try:
             credit = update(x, y_N)
         except TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = str(getattr(error, "inner_exception", error)).strip().splitlines()[0]
             raise RunError(
                 "user_error",
                 f"training.engine compiled: this machine cannot compile the model ({reason}); on a CPU it takes a C++ "

@@ -1,4 +1,4 @@
-"""A step as one CUDA graph: recorded once, then replayed, so that the host launches one thing per step and not hundreds.
+"""A step as one CUDA graph: recorded once, then replayed, so that the host launches one thing per step, not hundreds.
 
 What a step reads from the host (learning rate, drawn magnitudes) is written into tensors on the device beforehand.
 """
