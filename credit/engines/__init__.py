@@ -16,7 +16,7 @@ from credit.rule import Rule
 
 
 def build_engine(chosen: spec.Run, device: torch.device, net: nn.Sequential, rule: Rule, cache: Path) -> Engine:
-    """The engine of a spec, for a net and a rule on their device; ``auto`` is ``eager``. Compiled code goes to ``cache``.
+    """The engine of a spec, for a net and a rule on their device; ``auto`` is ``eager``. ``cache`` keeps compiled code.
 
     Raises:
         RunError: ``graph`` without a CUDA device.

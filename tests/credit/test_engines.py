@@ -14,7 +14,7 @@ from tests.credit.builders import METHODS, batch, build, fitting
 from tests.credit.test_checkpoint import interrupted
 from tests.credit.test_train import comparable, of, small, train
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own compiler
+pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler does what torch warns of
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 RECORDED = [name for name, method in METHODS.items() if not method.unrecordable()]
