@@ -63,6 +63,8 @@ def batchable(run: spec.Run) -> str | None:
         return f"{run.training.precision} leaves too few digits for numbers as alone"
     if run.training.devices > 1:
         return "each member would train on several devices"
+    if run.training.engine in {"compiled", "graph"}:
+        return f"the engine {run.training.engine} is for one net"
     return _unbatched_option(method)
 
 
@@ -119,7 +121,7 @@ def run_members(
         raise ValueError(reason)
     with explained():
         first = build(runs[0], datasets, cache, progress)
-        others = (furnish(run, first.device, first.splits, first.dataset_sha256) for run in runs[1:])
+        others = (furnish(run, first.device, first.splits, first.dataset_sha256, cache) for run in runs[1:])
         yield from Members([first, *others], outs).train()
 
 

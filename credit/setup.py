@@ -9,6 +9,8 @@ from torch import Tensor, optim
 from credit import data, memory, spec
 from credit.data.augment import flip_crop
 from credit.data.split import Splits, split
+from credit.engines import build_engine
+from credit.engines.eager import Engine
 from credit.events import RunError
 from credit.flow import Loss
 from credit.losses import LOSSES
@@ -33,6 +35,7 @@ class Setup:
     rule: Rule
     loss: Loss
     optimizer: optim.Optimizer
+    engine: Engine
     init_sha256: str
     dataset_sha256: str
     group: Group = ALONE
@@ -75,20 +78,25 @@ def build(
     """Make the process's numbers depend on the spec alone, then build all parts from it.
 
     Raises:
-        RunError: the data are not to be had, or the device is not there.
+        RunError: the data are not to be had, or the device is not there, or the engine is not for it.
     """
     training = chosen.training
     assert training.threads is not None
-    prepare(training.threads)
+    prepare(training.threads, training.precision)
     device = pick_device(training.device, group)
     images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
-    return furnish(chosen, device, split(images, chosen.dataset, device), images.sha256, group)
+    return furnish(chosen, device, split(images, chosen.dataset, device), images.sha256, cache, group)
 
 
 def furnish(
-    chosen: spec.Run, device: torch.device, splits: Splits, dataset_sha256: str, group: Group = ALONE
+    chosen: spec.Run,
+    device: torch.device,
+    splits: Splits,
+    dataset_sha256: str,
+    cache: Path,
+    group: Group = ALONE,
 ) -> Setup:
-    """Net, rule and optimizer beside the data that are there."""
+    """Net, rule, optimizer and engine beside the data that are there."""
     assert chosen.training.seed is not None
     streams, loss = Streams(chosen.training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
@@ -98,7 +106,8 @@ def furnish(
     rule = build_rule(chosen.method, net, task).to(device)
     init_sha256 = fingerprint(net)  # of the weights that training starts from: a rule may have zeroed some
     net.to(device)
-    optimizer = build_optimizer(chosen.optimizer, [*rule.learns(net), *rule.parameters()])
+    learnt = [*rule.learns(net), *rule.parameters()]
+    optimizer = build_optimizer(chosen.optimizer, learnt, recorded=chosen.training.engine == "graph")
     if memory.updates_as_told(chosen):
         rule.update = Update(optimizer)
     return Setup(
@@ -110,15 +119,17 @@ def furnish(
         rule=rule,
         loss=loss,
         optimizer=optimizer,
+        engine=build_engine(chosen, device, net, rule, cache),
         init_sha256=init_sha256,
         dataset_sha256=dataset_sha256,
         group=group,
     )
 
 
-def prepare(threads: int) -> None:
-    """Settings of the whole process: threads (sums are split by them) and deterministic algorithms only."""
+def prepare(threads: int, precision: spec.Precision = "fp32") -> None:
+    """Settings of the whole process: threads (sums are split by them), deterministic algorithms only, TF32 on CUDA."""
     torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(mode=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -50,7 +50,7 @@ class Tally:
 
     def clear(self) -> None:
         """Begin an interval, and its clock."""
-        self.steps, self.samples, self.untimed, self.untimed_seconds = 0, 0, 0, 0.0
+        self.steps, self.samples, self.untimed_steps, self.untimed_seconds = 0, 0, 0, 0.0
         self.started = time.perf_counter()
         self.hits.zero_()
 
@@ -68,12 +68,18 @@ class Tally:
         self.started += time.perf_counter() - began
 
     @contextmanager
+    def untimed(self) -> Iterator[None]:
+        """The body is a step that also prepares later ones: it counts as long as the others."""
+        with self.paused():
+            yield
+        self.untimed_steps += 1
+
+    @contextmanager
     def distorted(self) -> Iterator[None]:
         """The body is a step that takes longer than the others, since it is watched."""
         began = time.perf_counter()
-        with self.paused():
+        with self.untimed():
             yield
-        self.untimed += 1
         self.untimed_seconds += time.perf_counter() - began
 
     def read(self) -> Interval:
@@ -83,7 +89,7 @@ class Tally:
     def seconds(self) -> float:
         """What the steps since ``clear`` took."""
         clocked = time.perf_counter() - self.started
-        timed = self.steps - self.untimed
+        timed = self.steps - self.untimed_steps
         return clocked * self.steps / timed if timed else clocked + self.untimed_seconds
 
     def plain(self) -> dict[str, Any]:
@@ -91,7 +97,7 @@ class Tally:
         return {
             "hits": int(self.hits),
             "samples": self.samples,
-            "untimed": self.untimed,
+            "untimed": self.untimed_steps,
             "untimed_seconds": self.untimed_seconds,
             "seconds": time.perf_counter() - self.started,
         }
@@ -101,5 +107,5 @@ class Tally:
         self.steps, self.samples = len(losses), plain["samples"]
         self.losses[: self.steps].copy_(losses)
         self.hits.fill_(plain["hits"])
-        self.untimed, self.untimed_seconds = plain["untimed"], plain["untimed_seconds"]
+        self.untimed_steps, self.untimed_seconds = plain["untimed"], plain["untimed_seconds"]
         self.started = time.perf_counter() - plain["seconds"]

@@ -7,7 +7,8 @@ are due. To stop a run early, close the generator.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from credit.events import (
     Troubled,
 )
 from credit.meter import metered
-from credit.optimizers import learning_rate
+from credit.optimizers import learning_rate, set_learning_rate
 from credit.parallel import Group, Order, gathered
 from credit.results import Ledger, environment, parameters
 from credit.rule import averaged, hand_over
@@ -196,34 +197,40 @@ def _align(setup: Setup, probe: Probe | None, ledger: Ledger, tally: Tally, step
     """Measure alignment, if it is due after ``step`` steps."""
     if probe and probe.due(step, setup.steps_per_epoch, setup.steps):
         with tally.paused():
-            yield ledger.aligned_to(probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch))
+            with setup.engine.aside():
+                aligned = probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch)
+            yield ledger.aligned_to(aligned)
 
 
 def learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int) -> None:
     """Train on the samples at ``index``; the second step of a run is watched to learn what steps cost."""
     x, y_N = setup.batch(index, step)
-    if step == min(1, setup.steps - 1):
-        with tally.distorted():
-            with metered((*setup.state(), x, y_N)) as ledger.cost:
-                loss, hits = _step(setup, x, y_N, step)
-            ledger.cost.flops = setup.group.total(ledger.cost.flops)
-    else:
+    metered_step = step == min(1, setup.steps - 1)
+    with ExitStack() as around:
+        if metered_step:
+            around.enter_context(tally.distorted())
+            around.enter_context(setup.engine.aside())
+            ledger.cost = around.enter_context(metered((*setup.state(), x, y_N)))
+        elif setup.engine.prepares(len(x)):
+            around.enter_context(tally.untimed())
         loss, hits = _step(setup, x, y_N, step)
+    if metered_step:
+        ledger.cost.flops = setup.group.total(ledger.cost.flops)
     tally.add(loss, hits, index.shape[-1])
 
 
 def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """One update of every parameter that the rule trains, at the end or as soon as its block is told.
-
-    Returns:
-        The loss of the batch and its hits.
-    """
+    """One update of every parameter that the rule trains; returns the loss of the batch and its hits."""
     lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
-    for group in setup.optimizer.param_groups:
-        group["lr"] = lr
+    set_learning_rate(setup.optimizer, lr)
+    setup.rule.advance(step, setup.steps)
+    return setup.engine.step(partial(_update, setup, lr), x, y_N)
+
+
+def _update(setup: Setup, lr: float, x: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
+    """What of a step happens on the device: each parameter at the end, or as soon as its block is told."""
     half = setup.chosen.training.precision == "bf16"
     with torch.autocast(setup.device.type, torch.bfloat16) if half else nullcontext():
-        setup.rule.advance(step, setup.steps)
         credit = setup.rule.assign(setup.net, x, y_N)
     hits = (credit.outputs.argmax(-1) == y_N).sum(-1)
     credit, hits = averaged(credit, hits, setup.group)
@@ -276,7 +283,8 @@ def _evaluate_all(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
     epoch = step / setup.steps_per_epoch
     for name, part in (("validation", setup.splits.validation), ("test", setup.splits.test)):
         if part is not None:
-            layers, (loss, accuracy, *others) = evaluate(setup, part)
+            with setup.engine.aside():
+                layers, (loss, accuracy, *others) = evaluate(setup, part)
             readouts = dict(zip(layers, others, strict=True))
             event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=readouts)
             yield from judge(ledger, event)

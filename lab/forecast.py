@@ -78,7 +78,7 @@ def machine_of(tx: Session, run: spec.Run) -> duration.Machine:
 def pace_of(tx: Session, run: spec.Run) -> float | None:
     """Median of measured over calculated seconds of finished jobs like this one; None where there are none.
 
-    Alike are jobs of the same method, kind of model, device, precision and numbers of threads and of devices.
+    Alike are jobs of the same method, kind of model, device, precision, engine and numbers of threads and of devices.
     """
     recent = select(tables.Job.id).where(tables.Job.method == run.method.name).order_by(tables.Job.id.desc())
     done = (
@@ -95,8 +95,9 @@ def pace_of(tx: Session, run: spec.Run) -> float | None:
 
 
 def alike(known: dict[str, Any], run: spec.Run) -> bool:
-    ours, theirs = run.training, {"devices": 1} | known["training"]
-    return all(theirs[name] == getattr(ours, name) for name in ("device", "precision", "threads", "devices"))
+    ours, theirs = run.training, {"devices": 1, "engine": "auto"} | known["training"]
+    same = ("device", "precision", "engine", "threads", "devices")
+    return all(theirs[name] == getattr(ours, name) for name in same)
 
 
 def pace(finished: Any, machine: duration.Machine) -> float | None:

@@ -30,6 +30,10 @@ class MethodSpec(Spec):
     def check(self, loss: str, family: str) -> None:
         """Refuse what the method's options cannot train. Raises Incompatible."""
 
+    def unrecordable(self) -> str | None:
+        """Why its step is not the same operations on the device every time, if it is not."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class BP(MethodSpec):
@@ -170,6 +174,9 @@ class DKP(BroadcastMethod):
     inject: Literal["layer_input", "post_activation"] = "layer_input"
     regularizers: Regularizers = field(default_factory=Regularizers)
 
+    def unrecordable(self) -> str:
+        return "dkp's feedback learns at a rate that the host sets"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFeedback(Spec):
@@ -299,6 +306,9 @@ class FF(MethodSpec):
     locality: Literal["local", "global"] = "local"
     """global: the contrasts of all layers send their gradients through the whole net."""
 
+    def unrecordable(self) -> str:
+        return "ff draws its wrong labels on the host"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Spec):
@@ -323,6 +333,9 @@ class MonoForward(MethodSpec):
     predict: Literal["sum", "last"] = "sum"
     """The class with the greatest sum of goodness over the layers, or with the greatest goodness of the last."""
     head: Head = field(default_factory=Head)
+
+    def unrecordable(self) -> str | None:
+        return "the greedy schedule changes what a step trains" if self.schedule == "greedy" else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from credit.spec.optimizers import Adam, Optimizer
 from credit.spec.plan import family, has_batch_norm, needs_two_samples, plan, unsuited
 
 Loss = Literal["cross_entropy", "mse", "bce"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Control = Literal["bp", "shallow"]
 
 
@@ -31,7 +32,12 @@ class Training(Spec):
     devices: Annotated[int, Ge(1), Le(64)] = 1
     """Processes that train together, each on its share of every batch: on CUDA each on a device of its own, on the CPU
     each with ``threads`` threads. The numbers are those of one process within float tolerance."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    """tf32: on CUDA the factors of matrix products and convolutions are rounded to 10 bits of mantissa, elsewhere it is
+    fp32; bf16: products and convolutions in bfloat16, weights, errors and updates in fp32."""
+    engine: Literal["auto", "eager", "compiled", "graph"] = "auto"
+    """eager: one operation after the other; compiled: each block by torch.compile; graph: the whole step as one CUDA
+    graph; auto: eager. The numbers are the same within rounding (docs/engines.md)."""
     threads: Annotated[int, Ge(1), Le(256)] | None = None
     """CPU threads of the training process (sums are split by thread, so it belongs to the numbers); null: the
     service's setting."""
@@ -50,6 +56,10 @@ class Training(Spec):
             raise Incompatible(
                 "/devices", f"{self.devices} is more than batch_size, {self.batch_size}: each process needs a sample"
             )
+        if self.engine == "graph" and self.device == "cpu":
+            raise Incompatible("/engine", "graph records a step of a CUDA device, and the device is cpu")
+        if self.engine in {"compiled", "graph"} and self.devices > 1:
+            raise Incompatible("/engine", f"{self.engine} is for one device, and {self.devices} are asked for; set eager")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +108,8 @@ class Run(Spec):
         if isinstance(self.method, KP) and self.optimizer.weight_decay:
             raise Incompatible("/optimizer/weight_decay", "kp has a decay of its own; set 0 here")
         self.method.check(self.loss, family(layers))
+        if self.training.engine == "graph" and (reason := self.method.unrecordable()):
+            raise Incompatible("/training/engine", f"graph replays one recorded step, and {reason}")
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)
         if self.training.drop_last and self.training.batch_size > train:

@@ -90,7 +90,7 @@ def images(cache: Path) -> Images:
 def trained(chosen: spec.Run, given: Images, **group: Group) -> tuple[list[Event], dict[str, Tensor]]:
     """All that a run says, and the tensors of net and rule at the end."""
     device = torch.device("cpu")
-    setup = furnish(chosen, device, split(given, chosen.dataset, device), given.sha256, **group)
+    setup = furnish(chosen, device, split(given, chosen.dataset, device), given.sha256, Path(), **group)
     events = list(_train(setup, None, None, never))
     state = checkpoint.prefixed("net.", setup.net.state_dict()) | checkpoint.prefixed("rule.", setup.rule.state_dict())
     return events, {name: tensor.clone() for name, tensor in state.items()}
