@@ -8,6 +8,7 @@ from torch import Tensor, optim
 
 from credit import data, spec
 from credit.data.augment import flip_crop
+from credit.data.images import Images
 from credit.data.split import Splits, split
 from credit.events import RunError
 from credit.flow import Loss
@@ -70,11 +71,17 @@ def build(chosen: spec.Run, datasets: Path | None, cache: Path, progress: data.P
         RunError: the data are not to be had, or the device is not there.
     """
     training = chosen.training
-    assert training.seed is not None
     assert training.threads is not None
     prepare(training.threads)
     device = pick_device(training.device)
     images = data.load(chosen.dataset, datasets=datasets, cache=cache, progress=progress)
+    return furnish(chosen, images, device)
+
+
+def furnish(chosen: spec.Run, images: Images, device: torch.device) -> Setup:
+    """All parts of a run on these images, in a process that is prepared."""
+    training = chosen.training
+    assert training.seed is not None
     streams, loss = Streams(training.seed), LOSSES[chosen.loss]
     shape, classes = chosen.dataset.shape, chosen.dataset.classes
     net = build_net(chosen.model, chosen.method, shape, classes, streams.generator("init"))
