@@ -79,9 +79,8 @@ def main() -> None:
     for name in chosen.around:
         kept["around"][name] = around.measure(name, chosen.threads, chosen.rounds, chosen.seconds)
         results.save(path, kept)
-    print(results.around(kept["around"]))
-    if path:
-        print(f"\nkept in {path}")
+    if chosen.around:
+        print(results.around({name: kept["around"][name] for name in chosen.around}))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.steps.contenders import BASELINE, Counts
+from benchmarks.steps.contenders import BASELINE, FUSED, Counts
 from benchmarks.steps.measure import ratios
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -52,6 +52,7 @@ def group(took: Mapping[str, list[float]], counts: Mapping[str, Counts], absent:
     rows = {
         name: {
             "time": asdict(ratios(took[name], took[BASELINE])),
+            "time_of_fused": asdict(ratios(took[name], took[FUSED])) if FUSED in took else None,
             "milliseconds": [round(1e3 * seconds, 3) for seconds in took[name]],
             "arithmetic": None if count.limit is None else count.limit / base.flops,
             "done": count.flops / base.flops,
@@ -88,8 +89,9 @@ def save(path: Path | None, kept: Mapping[str, Any]) -> None:
 
 def text(kept: Mapping[str, Any]) -> str:
     """Everything kept, as Markdown."""
-    tables = [table(title, measured) for title, measured in kept["groups"].items()]
-    return "\n\n".join([*tables, around(kept["around"])])
+    return "\n\n".join(
+        [*(table(title, measured) for title, measured in kept["groups"].items()), around(kept["around"])]
+    )
 
 
 def table(title: str, measured: Mapping[str, Any]) -> str:
@@ -97,13 +99,14 @@ def table(title: str, measured: Mapping[str, Any]) -> str:
     lines = [
         f"### {title}",
         "",
-        "| | time / torch bp | ms | FLOPs: limit | done | peak / torch bp | MiB | saved / torch bp | MiB |",
-        "| --- " * 9 + "|",
+        "| | time / torch bp | / fused | ms | FLOPs: limit | done | peak / torch bp | MiB | saved / torch bp | MiB |",
+        "| --- " * 10 + "|",
     ]
     for name, row in measured["rows"].items():
         cells = [
             name,
             interval(row["time"], 2),
+            "–" if row["time_of_fused"] is None else interval(row["time_of_fused"], 2),
             f"{statistics.median(row['milliseconds']):.1f}",
             "–" if row["arithmetic"] is None else f"{row['arithmetic']:.2f}",
             f"{row['done']:.2f}",
