@@ -30,7 +30,7 @@ lint: $(READY) ## check style, types and import directions
 	$(BIN)/lint-imports
 
 bench: $(READY) ## a training step of each method against plain PyTorch, in ratios; a quarter of an hour
-	@$(BIN)/python -m benchmarks.steps && $(BIN)/python -m benchmarks.steps --show >/dev/null
+	@$(BIN)/python -m benchmarks.steps
 
 bench-quick: $(READY) ## run every benchmark in its quick form
 	@$(BIN)/python -m benchmarks.steps --quick

@@ -42,8 +42,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=25, help="at most so many of each net and batch")
-    parser.add_argument("--seconds", type=float, default=75, help="no further round of a net and batch after these")
+    parser.add_argument("--seconds", type=float, default=60, help="no further round of a net and batch after these")
     parser.add_argument("--json", type=Path, help="another place for the results")
+    parser.add_argument("--picture", type=Path, default=PICTURE, help="where they are drawn")
     parser.add_argument("--quick", action="store_true", help="the first net, a batch of 32, two rounds, nothing kept")
     parser.add_argument("--show", action="store_true", help="print and draw what is kept")
     return parser.parse_args()
@@ -67,20 +68,18 @@ def main() -> None:
     device = pick_device(chosen.device)
     described = results.machine(device, chosen.threads, chosen.optimizer)
     path = chosen.json or (None if chosen.quick else results.file_of(described))
-    kept = results.load(path) | {"machine": described}
-    if chosen.show:
-        print(results.text(kept))
-        draw(kept, PICTURE)
-        return
-    for net, batch in product(chosen.nets, chosen.batches):
-        kept["groups"][f"{net}, batch {batch}"] = measured = measure(chosen, net, batch, device)
-        print(results.table(f"{net}, batch {batch}", measured), flush=True)
-        results.save(path, kept)
-    for name in chosen.around:
-        kept["around"][name] = around.measure(name, chosen.threads, chosen.rounds, chosen.seconds)
-        results.save(path, kept)
-    if chosen.around:
-        print(results.around({name: kept["around"][name] for name in chosen.around}))
+    if not chosen.show:
+        for net, batch in product(chosen.nets, chosen.batches):
+            title, measured = f"{net}, batch {batch}", measure(chosen, net, batch, device)
+            print(results.table(title, measured), flush=True)
+            results.keep(path, described, "groups", title, measured)
+        for name in chosen.around:
+            measured = around.measure(name, chosen.threads, chosen.rounds, chosen.seconds)
+            print(results.around({name: measured}), flush=True)
+            results.keep(path, described, "around", name, measured)
+    if path:
+        print(results.text(results.load(path)) if chosen.show else results.summary(results.load(path)["groups"]))
+        draw(results.load(path), chosen.picture)
 
 
 if __name__ == "__main__":

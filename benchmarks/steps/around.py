@@ -13,7 +13,7 @@ from credit.alignment import Probe
 from credit.results import Ledger
 from credit.setup import Setup
 from credit.tally import Tally
-from credit.train import _learn, _step
+from credit.train import _step
 from lab import specs
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -27,25 +27,26 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def turns(setup: Setup) -> dict[str, Callable[[], object]]:
-    """The step alone, the step with all that the loop does about it, a probe."""
+    """A step, what the loop does around it, and a probe."""
     order = setup.streams.order(0, len(setup.splits.train))
     indices = cycle(setup.batches(order)[:-1])
     batch = setup.batch(next(indices), 0)
-    log_every = setup.chosen.training.log_every
+    credit = _step(setup, *batch, 0)
+    log_every, wanted = setup.chosen.training.log_every, setup.chosen.alignment
     tally, ledger = Tally(log_every, setup.device), Ledger(setup, None)
-    wanted = setup.chosen.alignment
     probe = Probe(wanted, *setup.splits.test.batch(torch.arange(wanted.samples)))
 
-    def looped() -> None:
-        _learn(setup, ledger, tally, next(indices), 2)  # the second step, alone, is watched
+    def loop() -> None:
+        _, y_N = setup.batch(next(indices), 0)
+        tally.add(credit, y_N)
         if tally.steps == log_every:
             ledger.trained(tally.read())
             tally.clear()
 
     return {
-        "step": lambda: _step(setup, *batch, 2),
-        "loop": looped,
-        "probe": lambda: probe.take(setup.net, setup.rule, 2, 0.0),
+        "step": lambda: _step(setup, *batch, 0),
+        "loop": loop,
+        "probe": lambda: probe.take(setup.net, setup.rule, 0, 0.0),
     }
 
 
@@ -57,7 +58,7 @@ def measure(name: str, threads: int, rounds: int, seconds: float) -> dict[str, A
     loop, probe = ([a / b for a, b in zip(took[key], took["step"], strict=True)] for key in ("loop", "probe"))
     return {
         "rounds": len(probe),
-        "loop": asdict(Estimate.of([100 * (ratio - 1) for ratio in loop])),
+        "loop": asdict(Estimate.of([100 * ratio for ratio in loop])),
         "probe": asdict(Estimate.of(probe)),
         "every_epoch": asdict(Estimate.of([100 * ratio / setup.steps_per_epoch for ratio in probe])),
         "every_50": asdict(Estimate.of([100 * ratio / 50 for ratio in probe])),

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.steps.contenders import BASELINE
+from benchmarks.steps.results import in_order
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """Okabe and Ito's, a batch size each: told apart by everybody."""
@@ -17,19 +18,20 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 def draw(kept: Mapping[str, Any], path: Path) -> None:
     """A row of panels per net: time with intervals and the FLOP limit of each rule, and peak memory."""
     nets: dict[str, dict[str, Any]] = {}
-    for title, measured in kept["groups"].items():
+    for title, measured in in_order(kept["groups"]):
         net, _, batch = title.partition(", ")
         nets.setdefault(net, {})[batch] = measured["rows"]
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         names = [list(dict.fromkeys(name for rows in batches.values() for name in rows)) for batches in nets.values()]
         heights = [len(those) for those in names]
-        figure = Figure(figsize=(10, 0.24 * sum(heights) + 1.0 * len(nets) + 0.5), layout="constrained")
-        panels = figure.subplots(len(nets), 2, squeeze=False, height_ratios=heights)
+        figure = Figure(figsize=(9, 0.22 * sum(heights) + 0.7 * len(nets)), layout="constrained")
+        panels = figure.subplots(len(nets), 2, squeeze=False, height_ratios=heights, sharey="row")
         for (time, memory), (net, batches), those in zip(panels, nets.items(), names, strict=True):
             times(time, batches, those)
             peaks(memory, batches, those)
             time.set_title(f"{net}: time of a step / torch bp", loc="left")
             memory.set_title("peak memory of a step / torch bp", loc="left")
+            memory.tick_params(labelleft=False, left=False)
         panels[0][0].legend(frameon=False, fontsize=8)
         figure.savefig(path, dpi=130)
 

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.steps.contenders import BASELINE, FUSED, Counts
+from benchmarks.steps.contenders import BASELINE, FUSED, METHODS, NETS, Counts
 from benchmarks.steps.measure import ratios
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -71,27 +71,55 @@ def group(took: Mapping[str, list[float]], counts: Mapping[str, Counts], absent:
     }
 
 
-def load(path: Path | None) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
     """What is kept of a machine; ``groups`` by net and batch, ``around`` by run."""
-    if path is None or not path.exists():
-        return {"groups": {}, "around": {}}
-    kept: dict[str, Any] = json.loads(path.read_text())
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"groups": {}, "around": {}}
     return kept
 
 
-def save(path: Path | None, kept: Mapping[str, Any]) -> None:
+def keep(path: Path | None, described: Mapping[str, Any], part: str, title: str, measured: Mapping[str, Any]) -> None:
+    """Store one measurement; all others in the file stay as they are."""
     if path is None:
         return
+    kept = load(path)
+    kept["machine"] = described
+    kept[part][title] = measured
     text = json.dumps(kept, indent=1)
-    on_one_line = re.sub(r"\[[^][{}]*\]", lambda numbers: " ".join(numbers[0].split()), text)
-    path.write_text(on_one_line + "\n")
+    path.write_text(re.sub(r"\[[^][{}]*\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n")
 
 
 def text(kept: Mapping[str, Any]) -> str:
-    """Everything kept, as Markdown."""
-    return "\n\n".join(
-        [*(table(title, measured) for title, measured in kept["groups"].items()), around(kept["around"])]
-    )
+    """Everything kept, as Markdown: the long tables, then the short ones."""
+    tables = [table(title, measured) for title, measured in in_order(kept["groups"])]
+    return "\n\n".join([*tables, summary(kept["groups"]), around(kept["around"])])
+
+
+def in_order(groups: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Nets as they are listed, batches by size, whenever they were measured."""
+
+    def place(item: tuple[str, Any]) -> tuple[int, int]:
+        net, _, batch = item[0].partition(", batch ")
+        return list(NETS).index(net), int(batch)
+
+    return sorted(groups.items(), key=place)
+
+
+def summary(groups: Mapping[str, Any]) -> str:
+    """Markdown, a row a contender, a column a net and batch: medians of the time over plain PyTorch's, and peaks."""
+    columns = in_order(groups)
+    names = [name for name in METHODS if any(name in measured["rows"] for _, measured in columns)]
+    titles = [title.replace(", batch", "") for title, _ in columns]
+
+    def part(title: str, value: Callable[[Mapping[str, Any]], float]) -> list[str]:
+        lines = ["| " + " | ".join([title, *titles]) + " |", "| --- " * (len(columns) + 1) + "|"]
+        for name in names:
+            cells = [f"{value(of['rows'][name]):.2f}" if name in of["rows"] else "–" for _, of in columns]
+            lines.append("| " + " | ".join([name, *cells]) + " |")
+        return lines
+
+    times = part("time / torch bp", lambda row: row["time"]["median"])
+    peaks = part("peak / torch bp", lambda row: row["peak"])
+    return "\n".join(["### Medians", "", *times, "", *peaks])
 
 
 def table(title: str, measured: Mapping[str, Any]) -> str:
