@@ -19,6 +19,9 @@ NUMBER = 4
 MOMENTS = {spec.Adam: 2, spec.AdamW: 2, spec.RMSprop: 1}
 SAVES_OUTPUT = {"tanh", "sigmoid", "relu"}
 """Nonlinearities whose derivative is a function of their output; the others keep their input."""
+STREAMED = (spec.BroadcastMethod, spec.MonoForward, spec.LocalLoss)
+"""Methods that are done with a block when it is told."""
+STREAMED_NUMBERS = 2**20
 VIEWS = (spec.FlattenLayer, spec.Tokens)
 """Parts whose output is their input in another shape."""
 
@@ -29,9 +32,18 @@ class Turn(NamedTuple):
     saved: float
     """Held for it since the forward pass."""
     gradients: float
-    """Of its parameters; they live to the end of the step."""
+    """Of its parameters; they live until its block is updated, or to the end of the step."""
     passing: float
     """Signals that are alive while it is told."""
+    first: bool = False
+    """Of its block, and so the last one to be told."""
+
+
+def updates_as_told(run: spec.Run) -> bool:
+    """Whether a block is updated as soon as it is told, while the others still wait: it takes no longer for large nets,
+    and never two blocks' gradients are there at a time. For small nets one step of the optimizer for all is quicker.
+    """
+    return isinstance(run.method, STREAMED) and parameters(run) >= STREAMED_NUMBERS
 
 
 def peak_bytes(run: spec.Run) -> int:
@@ -139,17 +151,19 @@ def _peak(run: spec.Run) -> float:
     """The most numbers alive in a step: in the middle of a graph, or when the optimizer is at work."""
     n, most, gradients = run.training.batch_size, 0.0, 0.0
     net = blocks(layers(run), run.method)
-    always = _alongside(run, net)
+    always, streamed = _alongside(run, net), updates_as_told(run)
+    roots = 2 if isinstance(run.optimizer, spec.RMSprop) else 1
     for graph in graphs(run):
         left = sum(turn.saved for turn in graph)
         for turn in graph:
             gradients += turn.gradients
             most = max(most, left + gradients + turn.passing)
             left -= turn.saved
+            if streamed and turn.first:
+                most, gradients = max(most, left + roots * gradients), 0
     if isinstance(run.method, spec.PEPITA):  # no graph at all: both passes' outputs, and the perturbed input
         most = n * (2 * sum(math.prod(shape) for shape in ends(net)) + 2 * math.prod(run.dataset.shape)) + gradients
-    roots = gradients if isinstance(run.optimizer, spec.RMSprop) else 0
-    return always + max(most, gradients + roots)
+    return always + max(most, roots * gradients)
 
 
 def _alongside(run: spec.Run, net: Net) -> float:
@@ -172,10 +186,10 @@ def graphs(run: spec.Run) -> list[list[Turn]]:
 
 
 def _backward(run: spec.Run, net: Net) -> list[list[Turn]]:
-    """Signs times magnitudes are made anew in every forward pass, and saved."""
-    made = _weights(joined(net)) if isinstance(run.method, spec.SignConcordant) else 0
     (turns,) = walk([joined(net)], run.training.batch_size, counted=True)
-    return [[*reversed(turns), Turn(made, 0, 0)]]
+    if isinstance(run.method, spec.SignConcordant):  # B is made of W when the error passes
+        turns = [turn._replace(passing=turn.passing + turn.gradients) for turn in turns]
+    return [turns[::-1]]
 
 
 def _shallow(run: spec.Run, net: Net) -> list[list[Turn]]:
@@ -187,8 +201,15 @@ def _shallow(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 
 def _broadcast(run: spec.Run, net: Net) -> list[list[Turn]]:
-    """All blocks have their graphs before the first is told."""
-    return [[turn for turns in walk(net, run.training.batch_size, counted=True) for turn in reversed(turns)]]
+    """All blocks have their graphs before the first is told; or none has, and each makes its own when it is told."""
+    n = run.training.batch_size
+    if _is_lean(run.method):
+        return [walk([block], n, counted=k == 0)[0][::-1] for k, block in enumerate(net)]
+    return [[turn for turns in walk(net, n, counted=True) for turn in reversed(turns)]]
+
+
+def _is_lean(method: spec.Method) -> bool:
+    return isinstance(method, spec.BroadcastMethod) and method.lean
 
 
 def _local(run: spec.Run, net: Net) -> list[list[Turn]]:
@@ -263,14 +284,14 @@ def walk(net: Net, n: int, *, counted: bool) -> list[list[Turn]]:
     """
     found = []
     for block in net:
-        turns, needed = [], False
+        turns, needed = list[Turn](), False
         for placed in block:
             part, shape = placed.part, placed.shape
             needed = needed or bool(part.learned(shape))  # nothing is saved for what nobody before it learns from
             reads, writes, extra = saves(part, shape) if needed else (False, False, 0)
             n_in, n_out = math.prod(shape), math.prod(part.after(shape))
             saved = extra + (n_in if reads and not counted else 0) + (n_out if writes else 0)
-            turns.append(Turn(n * saved, _numbers([placed]), n * passing(part, shape)))
+            turns.append(Turn(n * saved, _numbers([placed]), n * passing(part, shape), first=not turns))
             counted = (counted or reads) if isinstance(part, VIEWS) else writes
         found.append(turns)
     return found

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
-from credit.flow import NONE, Credit, Loss, Taps, backward, params
+from credit.flow import NONE, Credit, Give, Gradients, Loss, Taps, backward, kept, params
 
 
 class Task(NamedTuple):
@@ -42,7 +42,13 @@ class Rule(nn.Module):
         """A rule that keeps something per block overrides this and draws it here."""
         super().__init__()
         self.loss = task.loss
+        self.update: Give = kept
+        """What becomes of a block's gradients in training, as soon as they are told."""
         del net
+
+    def give(self, parameters: Gradients, gradients: Gradients) -> Gradients | None:
+        """For flows that can do without a block's gradients once they are told. A probe keeps them all."""
+        return self.update(parameters, gradients) if self.training else gradients
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         """The gradient of every block's parameters on a batch: x (N, …) inputs, y (N,) labels."""
@@ -73,6 +79,20 @@ class Rule(nn.Module):
     def gauges(self) -> dict[str, dict[str, float | None]]:
         """Series of the rule's own state by name, each a value per layer, logged at every probe."""
         return {}
+
+
+class Update:
+    """Takes an optimizer's step on a few parameters at once, after which their gradients are gone."""
+
+    def __init__(self, optimizer: optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def __call__(self, parameters: Gradients, gradients: Gradients) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()  # it passes over parameters without a gradient
+        for parameter in parameters:
+            parameter.grad = None
 
 
 def hand_over(credit: Credit, net: nn.Sequential, rule: Rule) -> None:

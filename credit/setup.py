@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, optim
 
-from credit import data, spec
+from credit import data, memory, spec
 from credit.data.augment import flip_crop
 from credit.data.images import Images
 from credit.data.split import Splits, split
@@ -16,7 +16,7 @@ from credit.losses import LOSSES
 from credit.nets import build_net
 from credit.nets.blocks import Net, fingerprint
 from credit.optimizers import ADAPTIVE, build_optimizer
-from credit.rule import Rule, Task
+from credit.rule import Rule, Task, Update
 from credit.rules import build_rule
 from credit.streams import Streams
 
@@ -89,6 +89,9 @@ def furnish(chosen: spec.Run, images: Images, device: torch.device) -> Setup:
     rule = build_rule(chosen.method, net, task).to(device)
     init_sha256 = fingerprint(net)  # of the weights that training starts from: a rule may have zeroed some
     net.to(device)
+    optimizer = build_optimizer(chosen.optimizer, [*rule.learns(net), *rule.parameters()])
+    if memory.updates_as_told(chosen):
+        rule.update = Update(optimizer)
     return Setup(
         chosen=chosen,
         device=device,
@@ -97,7 +100,7 @@ def furnish(chosen: spec.Run, images: Images, device: torch.device) -> Setup:
         net=net,
         rule=rule,
         loss=loss,
-        optimizer=build_optimizer(chosen.optimizer, [*rule.learns(net), *rule.parameters()]),
+        optimizer=optimizer,
         init_sha256=init_sha256,
         dataset_sha256=images.sha256,
     )

@@ -191,18 +191,19 @@ def _learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int)
 
 
 def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> Credit:
-    """One update of every parameter that the rule trains."""
+    """One update of every parameter that the rule trains, at the end or as soon as its block is told."""
+    lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
+    for group in setup.optimizer.param_groups:
+        group["lr"] = lr
     half = setup.chosen.training.precision == "bf16"
     with torch.autocast(setup.device.type, torch.bfloat16) if half else nullcontext():
         setup.rule.advance(step, setup.steps)
         credit = setup.rule.assign(setup.net, x, y_N)
     hand_over(credit, setup.net, setup.rule)
-    lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
-    for group in setup.optimizer.param_groups:
-        group["lr"] = lr
     setup.optimizer.step()
+    setup.optimizer.zero_grad()  # the next step's gradients shall not find these still there
     setup.rule.settle(setup.net, lr)
-    return credit
+    return credit._replace(blocks=(), own=())
 
 
 class Report:

@@ -8,7 +8,9 @@ from typing import Any
 
 from credit import artifacts, spec, train
 from credit.events import Evaluated, Event, Fetching, Finished, Progress, RunError, Started
-from lab import jobs, specs
+from lab import datasets, jobs, specs
+from lab.errors import StoreUnavailable
+from lab.files import open_store
 from lab.settings import Settings
 
 Listener = Callable[[dict[str, Any]], None]
@@ -50,6 +52,7 @@ def train_one(one: spec.Run, settings: Settings, listener: Listener, out: Path |
 
     folders: dict[str, Any] = {"datasets": settings.datasets_dir, "cache": settings.cache_dir, "out": out}
     try:
+        fetch(one, settings)
         for event in train.run(one, **folders, progress=fetched):
             events.append(event)
             listener(follow(job, event))
@@ -60,6 +63,18 @@ def train_one(one: spec.Run, settings: Settings, listener: Listener, out: Path |
     assert isinstance(last, Finished)
     environment = last.results["environment"] | {"spec_sha256": specs.sha256(one)}
     return [*events, replace(last, results=last.results | {"environment": environment})]
+
+
+def fetch(one: spec.Run, settings: Settings) -> None:
+    """Have a user's own data set on this machine, from the service's store. Raises RunError."""
+    if not isinstance(one.dataset, spec.Uploaded):
+        return
+    try:
+        datasets.fetch(open_store(settings), settings, one.dataset)
+    except StoreUnavailable as error:
+        raise RunError(error.code, f"the artifact store does not answer: {error.reason}") from error
+    except ValueError as error:
+        raise RunError("dataset_unavailable", str(error)) from error
 
 
 def follow(job: dict[str, Any], event: Event) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """How the service is doing, in numbers, from one short transaction."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.orm import Session
@@ -32,6 +34,8 @@ class Gauges:
     free_slots: int
     step_seconds: dict[str, float]
     """Median by method, over the jobs that succeeded last."""
+    gpus: list[tuple[str, dict[str, Any]]]
+    """Host and GPU, of the workers that are alive; one that several workers tell of, once."""
     counters: dict[str, int]
 
 
@@ -61,12 +65,18 @@ def take(tx: Session, *, lease_seconds: float) -> Gauges:
         workers=sum(worker.alive for worker in there),
         free_slots=sum(worker.free for worker in there),
         step_seconds=step_seconds(tx),
+        gpus=gpus(there),
         counters=counters.read(tx),
     )
 
 
 def age(moment: datetime, since: datetime | None) -> float:
     return 0.0 if since is None else max(0.0, (moment - since).total_seconds())
+
+
+def gpus(there: Sequence[fleet.Worker]) -> list[tuple[str, dict[str, Any]]]:
+    known = {(worker.row.host, gpu["index"]): gpu for worker in there for gpu in worker.gpus}
+    return [(host, gpu) for (host, _), gpu in sorted(known.items(), key=lambda one: one[0])]
 
 
 def step_seconds(tx: Session) -> dict[str, float]:

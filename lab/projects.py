@@ -135,6 +135,7 @@ def admit_bytes(tx: Session, more: int) -> None:
 def stored_bytes(tx: Session) -> int:
     """How much the caller's project has stored."""
     artifacts = select(func.sum(tables.Artifact.size)).join(tables.Job, tables.Job.id == tables.Artifact.job_id)
+    artifacts = artifacts.where(tables.Artifact.expired_at.is_(None))
     datasets = select(func.sum(tables.Dataset.bytes))
     return int(tx.scalar(artifacts) or 0) + int(tx.scalar(datasets) or 0)
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from sqlalchemy.orm import Session
 from credit.events import ALIGNMENT_SERIES
 from credit.pairing import Twin, pairing
 from lab import cursors, projects, series, tables
-from lab.db import rfc3339
-from lab.errors import ArtifactNotFound
+from lab.db import now, rfc3339
+from lab.errors import ArtifactExpired, ArtifactNotFound
 from lab.jobs import get
 from lab.states import EDGES, Event, State
 
@@ -185,10 +184,11 @@ def event_view(row: tables.Event) -> dict[str, Any]:
     return {name: getattr(row, name) for name in columns} | {"at": rfc3339(row.at)}
 
 
-def artifacts(tx: Session, job_id: str) -> Page:
-    """The files of a job, by name. Raises JobNotFound."""
+def artifacts(tx: Session, job_id: str, days: float = 0) -> Page:
+    """The files of a job, by name; each is kept for so many days, 0: for ever. Raises JobNotFound."""
     get(tx, job_id)
     rows = tx.scalars(select(tables.Artifact).where(tables.Artifact.job_id == job_id).order_by(tables.Artifact.name))
+    moment = now(tx)
     data = [
         {
             "name": row.name,
@@ -197,6 +197,8 @@ def artifacts(tx: Session, job_id: str) -> Page:
             "media_type": row.media_type,
             "attempt": row.attempt,
             "created_at": rfc3339(row.created_at),
+            "expires_at": rfc3339(until := kept_until(row, days)),
+            "expired": until is not None and until <= moment,
             "url": f"/v1/jobs/{job_id}/artifacts/{row.name}",
         }
         for row in rows
@@ -204,13 +206,27 @@ def artifacts(tx: Session, job_id: str) -> Page:
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
-def artifact(tx: Session, job_id: str, name: str) -> tuple[Path, tables.Artifact]:
-    """A file's path below the artifact store, and its row. Raises JobNotFound, ArtifactNotFound."""
+def artifact(tx: Session, job_id: str, name: str, days: float = 0) -> tables.Artifact:
+    """The row of a file that is kept for so many days, 0: for ever.
+
+    Raises:
+        JobNotFound: there is no such job.
+        ArtifactNotFound: it has no such file.
+        ArtifactExpired: it is not kept any more.
+    """
     get(tx, job_id)
     row = tx.get(tables.Artifact, (job_id, name))
     if row is None:
         raise ArtifactNotFound(job_id, name)
-    return Path(row.location), row
+    until = kept_until(row, days)
+    if until is not None and until <= now(tx):
+        raise ArtifactExpired(name, rfc3339(until))
+    return row
+
+
+def kept_until(row: tables.Artifact, days: float) -> datetime | None:
+    """When a file's time is or was over, whether or not it has been removed by now; None: never."""
+    return row.expired_at or (row.created_at + timedelta(days=days) if days else None)
 
 
 def alignment(tx: Session, job_id: str, metric: str = "delta_cosine", max_points: int | None = None) -> dict[str, Any]:

@@ -137,6 +137,8 @@ class Job(OfProject, Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The trace of its submission (W3C); its attempts are parts of it."""
 
 
 class Label(Base):
@@ -240,6 +242,7 @@ class Chunk(Base):
 
 class Artifact(Base):
     __tablename__ = "artifacts"
+    __table_args__ = (Index("ix_artifacts_expired_at_created_at", "expired_at", "created_at"),)
 
     job_id: Mapped[str] = of_job(primary_key=True)
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -250,6 +253,8 @@ class Artifact(Base):
     location: Mapped[str]
     """Path below the artifact store."""
     created_at: Mapped[datetime]
+    expired_at: Mapped[datetime | None]
+    """When its file was removed since its time was over."""
 
 
 class Dataset(OfProject, Base):
@@ -284,6 +289,8 @@ class Worker(Base):
     slots: Mapped[int]
     cuda: Mapped[bool]
     draining: Mapped[bool] = mapped_column(default=False)
+    gpus: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    """What its GPUs were doing at the last heartbeat; see ``worker.gpus``."""
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime] = mapped_column(index=True)
 
@@ -352,3 +359,19 @@ class Delivery(Base):
     answer_status: Mapped[int | None]
     error: Mapped[str | None]
     created_at: Mapped[datetime]
+
+
+class Try(Base):
+    """One try to deliver a message: written when it begins, and how it went when that is known."""
+
+    __tablename__ = "delivery_tries"
+
+    delivery_id: Mapped[str] = mapped_column(
+        String(32), ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    duration_ms: Mapped[float | None]
+    """Null while it lasts, and where its sender was killed."""
+    answer_status: Mapped[int | None]
+    error: Mapped[str | None]

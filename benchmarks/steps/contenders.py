@@ -36,7 +36,7 @@ NETS: dict[str, dict[str, Any]] = {
     "launay_cnn": {"model": "launay_cnn", "dataset": "cifar10"},
     "mlp_mixer": {"model": {"name": "mlp_mixer", "patch_size": 4}, "dataset": "cifar10"},
 }
-OURS = ("bp", "dfa", "fa", "usf", "sbd", "mono_forward", "ff")
+OURS = ("bp", "dfa", "dfa lean", "fa", "usf", "sbd", "mono_forward", "ff")
 BIOTORCH = ("dfa", "fa", "usf")
 BASELINE, FUSED, CHECKPOINTS = "torch bp", "torch bp fused", "torch bp checkpoints"
 METHODS = (
@@ -101,10 +101,10 @@ def batch_of(setup: Setup) -> tuple[Tensor, Tensor]:
     return setup.batch(torch.arange(setup.chosen.training.batch_size, device=setup.device), 0)
 
 
-def ours(run: spec.Run) -> Contender:
+def ours(name: str, run: spec.Run) -> Contender:
     setup = setup_of(run, run.training.batch_size)
     x, y_N = batch_of(setup)
-    return Contender(run.method.name, lambda: _step(setup, x, y_N, 0), setup.state, (x, y_N), flops_per_step(run))
+    return Contender(name, lambda: _step(setup, x, y_N, 0), setup.state, (x, y_N), flops_per_step(run))
 
 
 def theirs(
@@ -128,10 +128,12 @@ class Group:
     device: torch.device
 
     def run(self, method: str) -> spec.Run:
-        """Raises InvalidSpec where the method does not suit the net."""
+        """Of a method, or of its lean form. Raises InvalidSpec where the method does not suit the net."""
         training = {"batch_size": self.batch, "device": str(self.device), "seed": 0, "threads": self.threads}
         optimizer = {"name": self.optimizer}
-        return specs.parse({"method": method, "optimizer": optimizer, "training": training, **NETS[self.net]})
+        name, _, lean = method.partition(" ")
+        chosen = {"name": name, "lean": True} if lean else {"name": name}
+        return specs.parse({"method": chosen, "optimizer": optimizer, "training": training, **NETS[self.net]})
 
     def enter(self, names: Iterable[str]) -> tuple[list[Contender], dict[str, str]]:
         """Everybody who can train the net, and why the others cannot."""
@@ -139,7 +141,9 @@ class Group:
         absent: dict[str, str] = {}
         for name in names:
             try:
-                ready.append(self.rival(name) if name.startswith(("torch ", "biotorch ")) else ours(self.run(name)))
+                ready.append(
+                    self.rival(name) if name.startswith(("torch ", "biotorch ")) else ours(name, self.run(name))
+                )
             except InvalidSpec as error:
                 absent[name] = error.extra["errors"][0]["detail"]
             except Unavailable as error:

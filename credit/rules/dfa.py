@@ -27,8 +27,10 @@ class DFA(Rule):
         score_reduction: Literal["mean", "sum"] = "mean",
         score_transform: Literal["none", "sign"] = "none",
         regularizers: dict[str, Any],
+        lean: bool = False,
     ) -> None:
         super().__init__(net, task)
+        self.lean = lean
         *hidden, (classes,) = output_shapes(net, task.sample)
         drawn = draw_broadcast(hidden, classes, task.generator, **feedback, adaptive=task.adaptive)
         for k, B in enumerate(drawn, start=1):
@@ -48,7 +50,7 @@ class DFA(Rule):
         return self.penalties.added(k, h_ND, tensordot(self.score(e_NC), B_CD, 1))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
-        return broadcast(net, x, y_N, self.loss, self.signal, taps)
+        return broadcast(net, x, y_N, self.loss, self.signal, taps, lean=self.lean, give=self.give)
 
     def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)
         self.penalties.settle()

@@ -20,9 +20,10 @@ class DKP(Rule):
     """The feedback estimates the direct path from a hidden layer to the output."""
 
     def __init__(
-        self, net: nn.Sequential, task: Task, *, feedback: dict[str, Any], regularizers: dict[str, Any]
+        self, net: nn.Sequential, task: Task, *, feedback: dict[str, Any], regularizers: dict[str, Any], lean: bool
     ) -> None:
         super().__init__(net, task)
+        self.lean = lean
         self.lr, self.decay = feedback["lr"], feedback["decay"]
         *hidden, (classes,) = output_shapes(net, task.sample)
         drawn = draw_broadcast(
@@ -46,7 +47,7 @@ class DKP(Rule):
         return self.penalties.added(k, h_ND, tensordot(e_NC, self.get_buffer(f"B_{k + 1}"), 1))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
-        return broadcast(net, x, y_N, self.loss, self.signal, taps)
+        return broadcast(net, x, y_N, self.loss, self.signal, taps, lean=self.lean, give=self.give)
 
     @torch.no_grad()
     def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)

@@ -28,8 +28,10 @@ class DRTP(Rule):
         feedback: dict[str, Any],
         score_reduction: Literal["mean", "sum"],
         regularizers: dict[str, Any],
+        lean: bool,
     ) -> None:
         super().__init__(net, task)
+        self.lean = lean
         *hidden, (self.classes,) = output_shapes(net, task.sample)
         drawn = draw_broadcast(
             hidden,
@@ -53,7 +55,7 @@ class DRTP(Rule):
         targets_NC = F.one_hot(y_N, self.classes).to(self.get_buffer("B_1").dtype)
         if self.score_reduction == "mean":
             targets_NC = targets_NC / len(y_N)
-        return broadcast(net, x, y_N, self.loss, partial(self.signal, targets_NC), taps)
+        return broadcast(net, x, y_N, self.loss, partial(self.signal, targets_NC), taps, lean=self.lean, give=self.give)
 
     def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)
         self.penalties.settle()

@@ -89,7 +89,7 @@ class LocalLoss(Rule):
                 value = value + self.beta * F.mse_loss(self.similarity(head.matching(h_ND)), wanted_NN)
             return value
 
-        return local(net, self.heads, x, objective, taps)
+        return local(net, self.heads, x, objective, taps, give=self.give)
 
     def similarity(self, v_ND: Tensor) -> Tensor:
         """(N, N) of the matched outputs; of a map (N, channels, height, width) by the deviation over space."""

@@ -13,6 +13,7 @@ With λ = 1 this is direct feedback alignment with B_k = R_k. Score expansion an
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -41,8 +42,10 @@ class SBD(Rule):
         weight_sparsity: float,
         regularizers: dict[str, Any],
         score_expansion: dict[str, Any],
+        lean: bool,
     ) -> None:
         super().__init__(net, task)
+        self.lean = lean
         *hidden, (classes,) = output_shapes(net, task.sample)
         self.forgetting, self.square, self.normalize_r = forgetting, g == "square", normalize_r
         self.forward_projection, self.blocks = forward_projection, len(hidden)
@@ -79,7 +82,8 @@ class SBD(Rule):
                 s_NC = self.expansion(x, below_ND, z_NC, y_N, slope(self.loss, z_NC, y_N))
             return e_NC + self.forward_projection * grad(s_NC, z_NC, torch.stack(forward).sum(0).to(s_NC.dtype))[0]
 
-        return broadcast(net, x, y_N, self.loss, signal, taps, score=score, output=output)
+        ends = partial(broadcast, score=score, output=output)
+        return ends(net, x, y_N, self.loss, signal, taps, lean=self.lean, give=self.give)
 
     def g(self, h_ND: Tensor) -> Tensor:
         return h_ND.square() if self.square else h_ND

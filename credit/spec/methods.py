@@ -66,6 +66,15 @@ class FA(MethodSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BroadcastMethod(MethodSpec):
+    """A method whose hidden layers are told something of the output, all at once."""
+
+    lean: bool = False
+    """Keep no graph of the forward pass: each block runs again when it is told. The same numbers to the bit in less
+    memory, for a second forward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BroadcastFeedback(Spec):
     """How the matrices B_k (classes × width of layer k) of a broadcast method are drawn."""
 
@@ -81,7 +90,7 @@ class BroadcastFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DFA(MethodSpec):
+class DFA(BroadcastMethod):
     """Direct feedback alignment: every hidden layer is told a fixed random projection of the output error."""
 
     name: Literal["dfa"] = "dfa"
@@ -153,7 +162,7 @@ class LearnedFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DKP(MethodSpec):
+class DKP(BroadcastMethod):
     """Direct Kolen-Pollack: direct feedback alignment whose feedback is learned. The rule is unverified."""
 
     name: Literal["dkp"] = "dkp"
@@ -171,7 +180,7 @@ class TargetFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DRTP(MethodSpec):
+class DRTP(BroadcastMethod):
     """Direct random target projection: every hidden layer is told a fixed random projection of the label."""
 
     needs = ("labels", "derivatives")
@@ -208,7 +217,7 @@ class ScoreExpansion(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Correlated(MethodSpec):
+class Correlated(BroadcastMethod):
     """What ``sbd`` and ``ebd`` have in common: all but the losses they are for."""
 
     forgetting: Annotated[float, Ge(0), Le(1)] = 0.99999
