@@ -8,7 +8,7 @@ COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose 
 WITH_PASSWORDS := 'import re, secrets, sys; \
 	print(re.sub("PASSWORD=$$", lambda key: key[0] + secrets.token_hex(24), sys.stdin.read(), flags=re.M), end="")'
 
-.PHONY: help demo serve test lint bench compose-up
+.PHONY: help demo serve test lint bench bench-quick compose-up
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -29,7 +29,11 @@ lint: $(READY) ## check style, types and import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## run the benchmarks, each in its quick form
+bench: $(READY) ## a training step of each method against plain PyTorch, in ratios; a quarter of an hour
+	@$(BIN)/python -m benchmarks.steps
+
+bench-quick: $(READY) ## run every benchmark in its quick form
+	@$(BIN)/python -m benchmarks.steps --quick
 	@set -e; for benchmark in $(wildcard benchmarks/*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
 
 compose-up: docker/.env ## run the service in containers on 127.0.0.1:8000 (Docker Compose, Linux); Ctrl-C stops it
