@@ -1,7 +1,7 @@
 """The files of the deployment agree with each other and with the program; no engine is needed.
 
-``compose/compose-spec.json`` is docker-compose 1.29.2's (Apache-2.0, Docker Inc.): the stricter of the two programs that
-the files are for. With real containers: ``make compose-test``.
+``compose/compose-spec.json`` is the one of docker-compose 1.29.2 (Apache-2.0, Docker Inc.), the stricter of the two programs
+that the files are for. With real containers: ``make compose-test``.
 """
 
 import itertools
@@ -43,7 +43,9 @@ def merged(one, other):
     if isinstance(one, dict) and isinstance(other, dict):
         keys = one.keys() | other.keys()
         return {
-            key: other[key] if key in {"command", "entrypoint"} and key in other else merged(one.get(key), other.get(key))
+            key: other[key]
+            if key in {"command", "entrypoint"} and key in other
+            else merged(one.get(key), other.get(key))
             for key in keys
         }
     if isinstance(one, list) and isinstance(other, list):
@@ -163,7 +165,12 @@ def test_secrets_are_files_that_only_those_who_need_them_get(names, made):
         given = {path for path in service.get("environment", {}).values() if str(path).startswith("/run/secrets/")}
         assert {Path(path).name for path in given} <= set(service.get("secrets", []))
         assert not [name for name in service.get("environment", {}) if name.endswith("PASSWORD")]
-    assert not any("_password" in secret for service in stack["services"].values() if ours(service) for secret in service["secrets"])
+    assert not any(
+        "_password" in secret
+        for service in stack["services"].values()
+        if ours(service)
+        for secret in service["secrets"]
+    )
 
 
 @pytest.fixture
@@ -214,7 +221,9 @@ def test_services_start_in_order_and_keep_what_they_store(names):
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert (FOLDER / source).exists() if source.startswith("./") else source in stack["volumes"]
-    for role in {"api", "worker"} & set(BASE):  # they stop in the opposite order: what a run still writes finds its database
+    for role in {"api", "worker"} & set(
+        BASE
+    ):  # they stop in the opposite order: what a run still writes finds its database
         assert {"postgres", "valkey", "migrate"} <= set(BASE[role]["depends_on"])
 
 
@@ -292,7 +301,8 @@ def measured(tmp_path_factory):
     application = create_app(settings)
     application.state.metrics.requests.labels("GET", "/v1/jobs", "200").observe(0.01)
     text = generate_latest(application.state.metrics.registry).decode()
-    return {line.partition(" ")[0].partition("{")[0] for line in text.splitlines() if not line.startswith("#")}
+    samples = {re.match(r"\w+", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    return samples | set(re.findall(r"^# TYPE (\w+) gauge$", text, re.MULTILINE))  # with or without values by label yet
 
 
 def test_the_dashboard_asks_for_what_is_measured(measured):

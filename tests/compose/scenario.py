@@ -1,7 +1,7 @@
 """The service in real containers, from a fresh clone to a restored backup: ``make compose-test``.
 
-Not among the tests that ``make test`` finds: it needs a Docker engine that has the base images or may pull them, and takes
-minutes. The steps build on each other; the first that fails is the last, and everything is taken down either way.
+Not among the tests that ``make test`` finds: it needs a Docker engine that has the base images or may pull them, and
+takes minutes. The steps build on each other; the first that fails is the last, and everything is taken down either way.
 """
 
 import json
@@ -131,7 +131,9 @@ class Stack:
                 stored = any(event["type"] == "checkpoint" for event in lab.events(job_id))
             if not stored:
                 return None
-            holders = [name for name, one in self.workers().items() for slot in one["slots"] if slot["job_id"] == job_id]
+            holders = [
+                name for name, one in self.workers().items() for slot in one["slots"] if slot["job_id"] == job_id
+            ]
             return holders[0] if holders else None
 
         return eventually(trainer)
@@ -259,7 +261,9 @@ def test_a_backup_is_restored_into_an_empty_service(stack: Stack, tmp_path: Path
     with stack.client() as lab:
         jobs = [job["id"] for job in lab.list()]
         results = {job_id: lab.results(job_id) for job_id in jobs}
-    dump = stack.compose("exec", "-T", "--user", "postgres", "postgres", "pg_dump", "-U", "creditlab", "-Fc", "creditlab")
+    dump = stack.compose(
+        "exec", "-T", "--user", "postgres", "postgres", "pg_dump", "-U", "creditlab", "-Fc", "creditlab"
+    )
     data = stack.compose("exec", "-T", "api", "tar", "-C", "/var/lib/creditlab", "-cz", ".")
     stack.compose("down", "--volumes")
     stack.up()
