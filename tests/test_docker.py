@@ -1,7 +1,7 @@
 """The files of the deployment agree with each other and with the program; no engine is needed.
 
-``compose/compose-spec.json`` is the one of docker-compose 1.29.2 (Apache-2.0, Docker Inc.), the stricter of the two programs
-that the files are for. With real containers: ``make compose-test``.
+``compose/compose-spec.json`` is the one of docker-compose 1.29.2 (Apache-2.0, Docker Inc.), the stricter of the two
+programs that the files are for. With real containers: ``make compose-test``.
 """
 
 import itertools
