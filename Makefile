@@ -4,11 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
-WITH_PASSWORDS := 'import re, secrets, sys; \
-	print(re.sub("PASSWORD=$$", lambda key: key[0] + secrets.token_hex(24), sys.stdin.read(), flags=re.M), end="")'
 
-.PHONY: help demo serve test lint bench bench-quick compose-up
+.PHONY: help demo serve test lint bench bench-quick compose-up compose-test
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -36,11 +33,11 @@ bench-quick: $(READY) ## run every benchmark in its quick form
 	@$(BIN)/python -m benchmarks.steps --quick
 	@set -e; for benchmark in $(wildcard benchmarks/*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
 
-compose-up: docker/.env ## run the service in containers on 127.0.0.1:8000 (Docker Compose, Linux); Ctrl-C stops it
-	$(COMPOSE) --env-file docker/.env --file docker/compose.yaml up --build
+compose-up: ## run the service in containers on http://127.0.0.1:8000 (Docker Compose); says how to get a key
+	@docker/up.sh
 
-docker/.env: # not made anew when the example changes: PostgreSQL keeps its first password
-	@umask 077 && $(PYTHON) -c $(WITH_PASSWORDS) <docker/.env.example >$@.new && mv $@.new $@
+compose-test: $(READY) ## try the containers: build, run, kill, scale, upgrade, restore (needs a Docker engine; minutes)
+	@$(BIN)/pytest tests/compose/scenario.py --verbose --exitfirst --timeout 1800 --capture no
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CreditLab needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

@@ -1,11 +1,13 @@
 """The commands about the service itself: who works, and what waits."""
-# ruff: noqa: FBT002  (flags are keywords on a command line)
+# ruff: noqa: PLC0415, FBT002  (imported when its command runs; flags are keywords on a command line)
 
+import socket
 from typing import Annotated
 
 import typer
 
-from creditlab.shell import Json, print_json, print_table, service
+from creditlab.cli_keys import database
+from creditlab.shell import Json, fail, print_json, print_table, service
 from creditlab.show import JSON
 
 app = typer.Typer()
@@ -72,3 +74,13 @@ def queue(
     print_table("position", "job", "reason", "queued (UTC)", "starts about (UTC)", rows=rows)
     if page["has_more"]:
         typer.echo(f"more: creditlab queue --after {page['next']}", err=True)
+
+
+@app.command()
+def alive() -> None:
+    """Say by the exit status whether a worker of this host beats in the database: a container's health check."""
+    from lab import fleet
+
+    with database() as db, db.read() as tx:
+        if not fleet.beats(tx, socket.gethostname()):
+            fail(f"no worker of {socket.gethostname()} is alive")

@@ -77,6 +77,11 @@ def fleet(tx: Session) -> list[Worker]:
     return [Worker(row, row.heartbeat_at > beaten_after, held[row.id]) for row in rows]
 
 
+def beats(tx: Session, host: str) -> bool:
+    """Whether a worker of this host, or container, is alive."""
+    return any(worker.alive and worker.row.host == host for worker in fleet(tx))
+
+
 def worker_view(worker: Worker, project_id: str | None) -> dict[str, Any]:
     row = worker.row
     slots: list[dict[str, Any]] = [

@@ -1,4 +1,7 @@
-"""The service's settings: ``CREDITLAB_*`` variables over an optional TOML file, as one frozen object."""
+"""The service's settings: ``CREDITLAB_*`` variables over an optional TOML file, as one frozen object.
+
+``CREDITLAB_X_FILE`` names a file with the value of ``CREDITLAB_X``: how containers are given secrets.
+"""
 
 import os
 import secrets
@@ -8,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psutil
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from lab import addresses, places
@@ -95,7 +99,8 @@ class Settings(BaseSettings):
         **sources: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         path = Path(os.environ.get("CREDITLAB_CONFIG", "creditlab.toml"))
-        return sources["init_settings"], sources["env_settings"], TomlConfigSettingsSource(settings_cls, path)
+        toml = TomlConfigSettingsSource(settings_cls, path)
+        return sources["init_settings"], sources["env_settings"], ValuesInFiles(settings_cls), toml
 
     @property
     def artifacts_dir(self) -> Path:
@@ -140,6 +145,29 @@ class Settings(BaseSettings):
         if self.s3_secret_access_key:
             fields["s3_secret_access_key"] = self.s3_secret_access_key.get_secret_value()
         return {f"CREDITLAB_{name.upper()}": str(value) for name, value in fields.items()}
+
+
+class ValuesInFiles(PydanticBaseSettingsSource):
+    """Settings that stand in files of their own, which ``CREDITLAB_<NAME>_FILE`` name."""
+
+    def __call__(self) -> dict[str, Any]:
+        """The settings by name. Raises ValueError."""
+        found = [self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items()]
+        return {name: value for value, name, _ in found if value is not None}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        """What the setting's file holds, without the end of its last line; None where no variable names one."""
+        variable = f"CREDITLAB_{field_name.removeprefix('given_').upper()}"
+        name = variable if field.validation_alias else field_name
+        path = os.environ.get(f"{variable}_FILE")
+        if not path:
+            return None, name, False
+        if os.environ.get(variable):
+            raise ValueError(f"{variable} and {variable}_FILE are both set; one of them is meant")
+        try:
+            return Path(path).read_text().rstrip("\r\n"), name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{variable}_FILE: {path} cannot be read: {error}") from None
 
 
 def make_secret(path: Path) -> None:

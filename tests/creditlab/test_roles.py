@@ -37,10 +37,13 @@ def test_each_role_alone(broker, tmp_path):
             poll(lambda: answers(client))
         told = creditlab("submit", "-", "--wait", env=env, stdin=json.dumps(QUICK_SPEC))
         assert told.returncode == 0, told.stdout + told.stderr
+        assert creditlab("alive", env=env).returncode == 0
     finally:
         api, worker = [processes.stop(role, grace=20) for role in roles]
     assert api in {0, -signal.SIGTERM}, "uvicorn passes the signal on once it is done"
     assert worker == 0, (tmp_path / "log").read_text()
+    told = creditlab("alive", env=env)
+    assert (told.returncode, "is alive" in told.stderr) == (1, True)
 
 
 def test_a_worker_without_tables_or_broker_says_so(tmp_path):

@@ -58,6 +58,17 @@ def test_workers_and_what_is_in_their_slots(database):
     assert second["slots"] == [{"device": "cuda", "job_id": None, "busy": False}]
 
 
+def test_whether_a_host_has_a_living_worker(database):
+    add_worker(database, "wrk_old", age=fleet.ALIVE_SECONDS + 1)
+    with database.read() as tx:
+        host = tx.get(tables.Worker, "wrk_old").host
+        assert not fleet.beats(tx, host)
+    add_worker(database, "wrk_new")
+    with database.read() as tx:
+        assert fleet.beats(tx, host)
+        assert not fleet.beats(tx, f"not-{host}")
+
+
 def test_a_finished_job_leaves_its_slot(database):
     add_worker(database, "wrk_a")
     submit(database)

@@ -22,6 +22,31 @@ def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
     assert (settings.threads, settings.broker_url) == (3, "redis://environment:1")
 
 
+def test_a_value_may_stand_in_a_file(tmp_path, monkeypatch):
+    for name in ("database_url", "secret_key"):
+        (tmp_path / name).write_text(f"postgresql://the-{name}/x\n")
+        monkeypatch.setenv(f"CREDITLAB_{name.upper()}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("CREDITLAB_CONFIG", str(tmp_path / "settings.toml"))
+    (tmp_path / "settings.toml").write_text(
+        'database_url = "sqlite:///file"\nsecret_key = "of the TOML file, unused"\n'
+    )
+    settings = Settings.load()
+    assert settings.database_url == "postgresql://the-database_url/x"
+    assert settings.secret_key == "postgresql://the-secret_key/x"
+
+
+def test_a_value_in_a_file_is_checked_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("CREDITLAB_THREADS_FILE", str(tmp_path / "threads"))
+    with pytest.raises(ValueError, match=r"CREDITLAB_THREADS_FILE: .*threads cannot be read"):
+        Settings.load()
+    (tmp_path / "threads").write_text("many")
+    with pytest.raises(ValidationError, match="threads"):
+        Settings.load()
+    monkeypatch.setenv("CREDITLAB_THREADS", "2")
+    with pytest.raises(ValueError, match="CREDITLAB_THREADS and CREDITLAB_THREADS_FILE are both set"):
+        Settings.load()
+
+
 def test_a_misspelt_setting_of_the_file_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "settings.toml"
     file.write_text("thread = 3\n")
