@@ -28,7 +28,7 @@ def test_a_value_may_stand_in_a_file(tmp_path, monkeypatch):
         monkeypatch.setenv(f"CREDITLAB_{name.upper()}_FILE", str(tmp_path / name))
     monkeypatch.setenv("CREDITLAB_CONFIG", str(tmp_path / "settings.toml"))
     (tmp_path / "settings.toml").write_text(
-        'database_url = "sqlite:///file"\nsecret_key = "of the TOML file, unused"\n'
+        'database_url = "sqlite:///file"\nsecret_key = "of the file, unused"\n'
     )
     settings = Settings.load()
     assert settings.database_url == "postgresql://the-database_url/x"
