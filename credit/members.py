@@ -57,7 +57,7 @@ def batchable(run: spec.Run) -> str | None:
         if isinstance(part, spec.DropoutLayer) and part.rate:
             return "dropout draws from the one random state of its process"
         if not isinstance(part, spec.DenseLayer | spec.ActivationLayer | spec.NormLayer | spec.DropoutLayer):
-            return f"only dense nets train together, and this one has a {part.name} layer"
+            return f"only dense nets train together, and this one has a {getattr(part, 'name', 'special')} layer"
     if run.training.precision != "fp32":
         return f"{run.training.precision} leaves too few digits for numbers as alone"
     return _unbatched_option(method)

@@ -64,11 +64,18 @@ class BatchNorm(nn.Module):
     def forward(self, h_MND: Tensor) -> Tensor:
         if self.training:
             self.get_buffer("num_batches_tracked").add_(1)
-        moments = (self.get_buffer(name).view(-1) for name in ("running_mean", "running_var"))
-        scale = (self.get_parameter(name).flatten() for name in ("weight", "bias"))
-        wide = h_MND.movedim(0, 1).flatten(1)
-        wide = F.batch_norm(wide, *moments, *scale, self.training, self.momentum or 0.0, self.eps)
-        return wide.unflatten(1, (len(h_MND), -1)).movedim(1, 0)
+        wide = F.batch_norm(
+            h_MND.movedim(0, 1).flatten(1),
+            self.get_buffer("running_mean").view(-1),
+            self.get_buffer("running_var").view(-1),
+            self.get_parameter("weight").flatten(),
+            self.get_parameter("bias").flatten(),
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
+        )
+        out: Tensor = wide.unflatten(1, (len(h_MND), -1)).movedim(1, 0)  # type: ignore[no-untyped-call]
+        return out
 
 
 class LayerNorm(nn.Module):
