@@ -25,7 +25,7 @@ def affine(h: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     if W.dim() == 2:
         return F.linear(h, W, b)
     if h.dim() == 2:  # the same batch for all: one wide layer
-        a = (W.flatten(0, 1) @ h.mT).unflatten(0, W.shape[:2])
+        a: Tensor = (W.flatten(0, 1) @ h.mT).unflatten(0, W.shape[:2])
         return (a if b is None else a + b[:, :, None]).mT
     return (W @ h.mT if b is None else torch.baddbmm(b[:, :, None], W, h.mT)).mT
 
@@ -74,7 +74,7 @@ class BatchNorm(nn.Module):
             self.momentum or 0.0,
             self.eps,
         )
-        out: Tensor = wide.unflatten(1, (len(h_MND), -1)).movedim(1, 0)  # type: ignore[no-untyped-call]
+        out: Tensor = wide.unflatten(1, (len(h_MND), -1)).movedim(1, 0)
         return out
 
 
