@@ -23,7 +23,7 @@ from credit.setup import Setup, build, furnish
 from credit.spec.plan import parts_of, plan
 from credit.stacked import stacked
 from credit.tally import Interval, Tally
-from credit.train import Report, check, evaluate, explained, judge, keep, learn, probe_for, started
+from credit.train import Report, begin_chance, check, evaluate, explained, judge, keep, learn, probe_for, started
 
 Told = Iterator[tuple[int, Event]]
 """(place of a member among the runs, what it says)"""
@@ -273,7 +273,7 @@ class Members:
         cost = self.whole.cost
         ledger.cost = Cost(cost.flops // M, cost.peak_bytes // M, cost.saved_bytes // M)
         if self.outs is not None:
-            torch.manual_seed(setup.streams.seed("dropout"))  # the random state that the lone run ends with
+            begin_chance(setup)  # where the lone run, which draws nothing from it, ends too
             keep(self.outs[m], setup, ledger, Tally(setup.chosen.training.log_every, setup.device), step)
         yield self._marked(Finished(step=step, results=ledger.results()))
 
