@@ -1,6 +1,7 @@
 """``python -m api``: the API's process."""
 
 import argparse
+import gc
 import socket
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from lab import logs
 from lab.settings import Settings
 
 GRACE_SECONDS = 5
+TURN_SECONDS = 0.0005
+"""Of a thread at the interpreter: the loop that reads and answers waits for a turn of every thread that works."""
 BAD_USAGE = 2
 
 
@@ -47,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         app,
         chosen.host,
         chosen.port,
+        http="h11",  # httptools answers what it does not know by itself, in plain text
         ws="none",
         log_config=None,
         lifespan="on",
@@ -56,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     logs.configure()
     server = Server(config, app.state.watcher)
+    sys.setswitchinterval(TURN_SECONDS)
+    gc.collect()
+    gc.freeze()  # what is here by now stays: no collection needs to look through it while somebody waits for an answer
     server.run()
     return 0 if server.started else 1
 

@@ -17,6 +17,7 @@ from api.problems import InvalidBody, InvalidParameter, NotFound, shorten
 from api.stream import Watcher
 from lab import idempotency, strict_json
 from lab.db import Database
+from lab.files import Store
 from lab.projects import Caller
 from lab.settings import Settings
 
@@ -29,6 +30,11 @@ WITH_BODY = {"POST", "PUT", "PATCH"}
 async def settings_of(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
+
+
+async def store_of(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
 
 
 async def whole_database_of(request: Request) -> Database:
@@ -139,6 +145,7 @@ def seconds(number: float) -> str:
 
 
 SettingsOf = Annotated[Settings, Depends(settings_of)]
+StoreOf = Annotated[Store, Depends(store_of)]
 CallerOf = Annotated[Caller, Depends(caller_of)]
 Db = Annotated[Database, Depends(database_of)]
 WholeDb = Annotated[Database, Depends(whole_database_of)]

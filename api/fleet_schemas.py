@@ -13,6 +13,22 @@ class Slot(Answer):
     busy: bool
 
 
+class Gpu(Answer):
+    """A GPU of a worker's machine; null is what its driver does not tell."""
+
+    index: int
+    uuid: str | None
+    name: str | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    utilization: float | None
+    """Share of the last sample period in which a kernel ran, from 0 to 1."""
+    temperature_celsius: int | None
+    power_watts: float | None
+    energy_joules: float | None
+    """Since the driver was loaded."""
+
+
 class Worker(Answer):
     id: str
     object: Literal["worker"]
@@ -25,6 +41,8 @@ class Worker(Answer):
     started_at: datetime
     last_heartbeat_at: datetime
     slots: list[Slot]
+    gpus: list[Gpu]
+    """As they were at its last heartbeat; none where it uses none or is not alive."""
 
 
 class WorkerList(Answer):
@@ -44,6 +62,9 @@ class QueuedJob(Answer):
     priority: int
     queued_at: datetime
     estimated_start_at: datetime | None
+    """By how long what runs and what is before it will take; an estimate that moves."""
+    estimate_missing: Literal["no_worker", "needs_cuda", "project_quota", "too_far_back"] | None
+    """Why there is no estimate: nobody could train it, its project may run none, or 200 wait before it."""
 
 
 class QueuePage(Answer):
@@ -82,6 +103,17 @@ class WebhookList(Answer):
     next: str | None
 
 
+class Try(Answer):
+    """One try to deliver a message; of the receiver's answer its status alone is kept."""
+
+    number: int
+    at: datetime
+    duration_ms: float | None
+    """Null while it lasts, and where its sender was killed."""
+    answer_status: int | None
+    error: str | None
+
+
 class Delivery(Answer):
     """A message to a webhook, and how its last try went."""
 
@@ -98,6 +130,8 @@ class Delivery(Answer):
     attempted_at: datetime | None
     delivered_at: datetime | None
     next_attempt_at: datetime | None
+    tries: list[Try]
+    """The oldest first; of one message the last 20 are kept."""
     payload: dict[str, Any]
 
 

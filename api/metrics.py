@@ -36,6 +36,14 @@ PLAIN = {
     "workers": "Workers that are alive",
     "free_slots": "Slots of living workers that would take a job",
 }
+OF_GPU = {
+    "memory_used_bytes": "Memory of a GPU that is in use",
+    "memory_total_bytes": "Memory of a GPU",
+    "utilization": "Share of the time in which a GPU ran a kernel",
+    "temperature_celsius": "Temperature of a GPU",
+    "power_watts": "Power that a GPU draws",
+}
+"""Of each GPU of a living worker, by host and index; what its driver does not tell is missing."""
 
 disable_created_metrics()
 
@@ -96,11 +104,29 @@ class Stored(Collector):
             yield family
         for name, meaning in PLAIN.items():
             yield GaugeMetricFamily(f"creditlab_{name}", meaning, value=getattr(taken, name))
+        yield from gpus(taken)
+        ended = CounterMetricFamily("creditlab_attempts", "Attempts that have ended, by outcome", labels=["outcome"])
+        for name, outcome in counters.ATTEMPTS.items():
+            ended.add_metric([outcome], taken.counters[name])
+        yield ended
         for name, meaning in counters.COUNTERS.items():
             yield CounterMetricFamily(f"creditlab_{name}", meaning, value=taken.counters[name])
 
 
-assert {field.name for field in fields(gauges.Gauges)} == {*BY_LABEL, *PLAIN, "counters"}
+def gpus(taken: gauges.Gauges) -> Iterator[Metric]:
+    labels = ["host", "gpu", "model"]
+    families = {
+        name: GaugeMetricFamily(f"creditlab_gpu_{name}", about, labels=labels) for name, about in OF_GPU.items()
+    }
+    energy = CounterMetricFamily("creditlab_gpu_energy_joules", "Energy since a GPU's driver was loaded", labels=labels)
+    for host, gpu in taken.gpus:
+        for name, family in (families | {"energy_joules": energy}).items():
+            if gpu[name] is not None:
+                family.add_metric([host, str(gpu["index"]), gpu["name"] or ""], gpu[name])
+    yield from (*families.values(), energy)
+
+
+assert {field.name for field in fields(gauges.Gauges)} == {*BY_LABEL, *PLAIN, "gpus", "counters"}
 
 
 class Measured:

@@ -75,7 +75,8 @@ def write(scope: Scope, status: int | None, seconds: float) -> None:
     """The access log's line for a request, at its end: never a query, a header or a body."""
     method, path = scope["method"], scope["path"][:MAX_PATH]
     fields = {"method": method, "path": path, "status": status, "duration_ms": round(1000 * seconds, 3)}
-    ids = {"job_id": scope.get("path_params", {}).get("job_id"), "key_id": scope["state"].get("key_id")}
+    ids = {"job_id": scope.get("path_params", {}).get("job_id")}
+    ids |= {name: scope["state"].get(name) for name in ("key_id", "trace_id")}
     known = {name: value[:MAX_PATH] for name, value in ids.items() if value}
     log.info("%s %s %s", method, path, status or "not answered", extra=fields | known)
 

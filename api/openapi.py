@@ -1,11 +1,13 @@
 """The OpenAPI document: the framework's, with the job spec from ``credit.spec`` and every error as a problem."""
 
 import json
+import re
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from api.gate import GATED, scope_for
 from api.middleware import WITH_BODY as METHODS_WITH_BODY
@@ -130,11 +132,32 @@ def document(app: FastAPI) -> dict[str, Any]:
                         document_key(method, path, operation)
                 document_errors(method, operation)
                 document_headers(operation)
+        document_links(made["paths"])
         if app.state.settings.auth == "required":
             made["components"]["securitySchemes"] = SECURITY
         made["components"]["headers"] = HEADERS
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call an operation: the subject and what is done, ``jobs_create``."""
+    subject = route.endpoint.__module__.rpartition(".")[2]
+    return f"{subject}_{route.name.removesuffix(f'_{subject}').removesuffix(f'_{subject[:-1]}')}"
+
+
+def document_links(paths: dict[str, Any]) -> None:
+    """From what was made to every operation on it, by its id."""
+    for collection, operations in paths.items():
+        made = operations.get("post", {}).get("responses", {})
+        for path, below in paths.items():
+            names = re.findall("{(.+?)}", path)
+            if not path.startswith(f"{collection}/{{") or len(names) > 1:
+                continue
+            for operation in below.values():
+                link = {"operationId": operation["operationId"], "parameters": {names[0]: "$response.body#/id"}}
+                for status in {"201", "202"} & set(made):
+                    made[status].setdefault("links", {})[operation["operationId"]] = link
 
 
 def document_gate(operation: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ MAX_ECHO = 100
 MAX_ERRORS = 50
 
 MEANING = {
+    "artifact_expired": "The file was kept for the time that the service keeps files; results and metrics stay.",
     "bad_cursor": "The value of `after` was not made by this service, or was altered. Start again without it.",
     "bad_header": "A header is not what it should be; `errors` names it. Nothing was done.",
     "bad_host": "Without keys the service answers to loopback names alone, so that no web page can reach it.",
@@ -50,6 +51,7 @@ MEANING = {
     "range_not_satisfiable": "The range begins beyond the end of the file.",
     "rate_limited": "The key, or its project, has asked too often; go on after `Retry-After` seconds.",
     "request_in_progress": "The first request with this Idempotency-Key is still being answered; try again.",
+    "storage_unavailable": "The artifact store does not answer. Try again.",
     "too_many_webhooks": "There are as many webhooks as a project may have. Delete one first.",
     "unsupported_media_type": "Bodies are `application/json`, those with files `multipart/form-data`; none is encoded.",
     "version_mismatch": "It has changed since you have read it; read it again and repeat the change.",

@@ -173,6 +173,10 @@ class Artifact(Answer):
     media_type: str
     attempt: int
     created_at: datetime
+    expires_at: datetime | None
+    """Until when the file is kept; null: as long as the job."""
+    expired: bool
+    """The file is not kept any more: a download answers 410."""
     url: str
 
 

@@ -1,9 +1,11 @@
-"""Many short jobs at once: are they all trained, once each, and how long does a worker take from claim to first step?
+"""What the service takes beside training: many short jobs at once, and one long one.
 
-    python benchmarks/jobs.py [--jobs 200] [--workers 2] [--quick]
+    python benchmarks/jobs.py [--jobs 200] [--workers 2] [--minutes 1] [--quick]
 
-Starts a broker and workers on a database of its own, submits jobs of about a second, and prints a table. Times are the
-database's: from the claim to the arrival of the run's ``started``, which says that its first step is next.
+Starts a broker and workers on a database of its own, submits jobs of about a second, and prints a table: are they all
+trained, once each, and how long does a worker take from claim to first step? Then one job trains for about a minute:
+what share of its time was not spent in training steps, and where it went. Times are the database's: from the claim to
+the arrival of the run's ``started``, which says that its first step is next.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -24,12 +27,19 @@ from lab.db import Database
 from lab.settings import Settings
 from lab.states import TERMINAL
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "method": "dfa",
     "model": {"name": "mlp", "hidden": [64, 64]},
     "dataset": {"name": "fashion-mnist-mini", "train_samples": 2000, "test_samples": 500},
     "training": {"epochs": 16, "batch_size": 50, "device": "cpu"},
 }
+LONG: dict[str, Any] = {
+    "method": "dfa",
+    "model": {"name": "mlp", "hidden": [512, 512, 512]},
+    "dataset": "fashion-mnist-mini",
+    "training": {"epochs": 2, "batch_size": 128, "device": "cpu"},
+}
+"""The net of `make demo`; its first two epochs tell how many a minute takes."""
 
 
 def main() -> None:
@@ -37,19 +47,21 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--database-url", help="default: a fresh SQLite file")
-    parser.add_argument("--quick", action="store_true", help="ten jobs")
+    parser.add_argument("--minutes", type=float, default=1, help="of training steps of the long job")
+    parser.add_argument("--quick", action="store_true", help="ten jobs, and a long one of three seconds")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="creditlab-bench-") as folder:
         broker = EmbeddedBroker(Path(folder) / "broker")
         given = {"database_url": chosen.database_url} if chosen.database_url else {}
         settings = Settings(data_dir=Path(folder), broker_url=broker.start(), threads=1, **given)
         try:
-            measure(settings, 10 if chosen.quick else chosen.jobs, chosen.workers)
+            minutes = 0.05 if chosen.quick else chosen.minutes
+            measure(settings, 10 if chosen.quick else chosen.jobs, chosen.workers, minutes)
         finally:
             broker.stop()
 
 
-def measure(settings: Settings, count: int, workers: int) -> None:
+def measure(settings: Settings, count: int, workers: int, minutes: float) -> None:
     database = Database(settings.database_url)
     database.migrate()
     bell.configure(settings)
@@ -61,13 +73,14 @@ def measure(settings: Settings, count: int, workers: int) -> None:
     ]
     try:
         wait_for_workers(database, workers)
-        submit(database, 2 * workers, settings.threads)  # what the first jobs of a worker pay once is not counted
+        submit(database, SPEC, 2 * workers, settings.threads)  # what a worker's first jobs pay once is not counted
         wait_for_jobs(database)
         warm = newest(database)
         start = time.perf_counter()
-        submit(database, count, settings.threads)
+        submit(database, SPEC, count, settings.threads)
         wait_for_jobs(database)
         report(database, warm, count, time.perf_counter() - start)
+        report_long(database, settings, minutes)
     finally:
         for process in running:
             process.terminate()
@@ -85,10 +98,10 @@ def wait_for_workers(database: Database, workers: int) -> None:
             present = tx.scalar(select(func.count()).select_from(tables.Worker)) or 0
 
 
-def submit(database: Database, count: int, threads: int) -> None:
+def submit(database: Database, body: dict[str, Any], count: int, threads: int) -> None:
     with database.write() as tx:
         for seed in range(count):
-            jobs.submit(tx, specs.resolve(specs.parse(SPEC), threads=threads, seed=seed))
+            jobs.submit(tx, specs.resolve(specs.parse(body), threads=threads, seed=seed))
 
 
 def wait_for_jobs(database: Database) -> None:
@@ -120,7 +133,35 @@ def report(database: Database, after: str, count: int, seconds: float) -> None:
     print(f"claim to first step, 95th percentile {overhead[int(0.95 * (len(overhead) - 1))]:.0f} ms")
     print(f"training steps of a job, median     {statistics.median(trained):.2f} s")
     print(f"first step to the end, median       {statistics.median(ends):.2f} s")
-    print(f"all of them                         {seconds:.1f} s")
+    print(f"all of them                         {seconds:.1f} s, {count / seconds:.2f} jobs/s")
+
+
+def report_long(database: Database, settings: Settings, minutes: float) -> None:
+    """Train so long in one job, and say what its worker did besides."""
+    body = LONG
+    for _ in range(2):
+        submit(database, body, 1, settings.threads)
+        wait_for_jobs(database)
+        with database.read() as tx:
+            job = tx.get_one(tables.Job, newest(database))
+            attempt = tx.get_one(tables.Attempt, (job.id, 1))
+            checkpoints = select(tables.Event.data).where(
+                tables.Event.job_id == job.id, tables.Event.type == "checkpoint"
+            )
+            storing = sum(data["seconds"] for data in tx.scalars(checkpoints))
+        assert job.results
+        assert attempt.trained_from
+        assert attempt.ended_at
+        training = job.results["cost"]["train_seconds"]
+        epochs = max(1, round(60 * minutes * job.spec["training"]["epochs"] / training))
+        body = LONG | {"training": LONG["training"] | {"epochs": epochs}}
+    before = (attempt.trained_from - attempt.started_at).total_seconds()
+    whole = (attempt.ended_at - attempt.started_at).total_seconds()
+    parts = {"before the first step": before, "checkpoints": storing}
+    parts["evaluations, probes, files of the end"] = whole - training - sum(parts.values())
+    print(f"a job of {training:.0f} s of training steps: {1 - training / whole:.1%} of {whole:.1f} s were others'")
+    for name, seconds in parts.items():
+        print(f"    {name:40}{seconds:6.2f} s {seconds / whole:6.1%}")
 
 
 if __name__ == "__main__":

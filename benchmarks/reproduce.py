@@ -9,7 +9,6 @@ run is a process of one thread. A finished run is a line of ``benchmarks/results
 
 import argparse
 import json
-import math
 import multiprocessing
 import statistics
 import sys
@@ -23,13 +22,12 @@ from typing import Any, NamedTuple
 
 from credit import spec
 from credit.events import Aligned, Evaluated, Finished, RunError
+from creditlab.seeds import half_width
 from lab import specs
 from lab.settings import Settings
 
 HERE = Path(__file__).parent
 PRESETS, RESULTS = HERE / "presets", HERE / "results"
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t for a two-sided 95 % interval, by degrees of freedom from 1 on."""
 QUICK = {
     "dataset": {"name": "fashion-mnist-mini", "train_samples": 2_000, "test_samples": 500},
     "training": {"epochs": 1},
@@ -181,9 +179,7 @@ class Estimate(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
-        n = len(values)
-        half = T_975[n - 2] * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan
-        return cls(statistics.fmean(values), half, n)
+        return cls(statistics.fmean(values), half_width(values), len(values))
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" if self.n == 1 else f"{self.mean:.2f} ± {self.half:.2f}"

@@ -6,16 +6,18 @@ undefined, such as the cosine of a zero gradient, is None, never 0 or 1.
 """
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 from credit import spec
-from credit.events import Aligned, LayerAlignment
+from credit.events import ALIGNMENT_SERIES, Aligned, LayerAlignment
 from credit.flow import Credit, params
-from credit.nets.blocks import Net, Point
+from credit.nets.blocks import Net
 from credit.rule import Rule
 
 FLOOR = 1e-12
@@ -41,22 +43,65 @@ class Probe:
         layers = measure(net, rule, self.x, self.y_N)
         return Aligned(step=step, epoch=epoch, layers=layers, gauges=rule.gauges())
 
+    def take_members(self, net: Net, rule: Rule, rules: Sequence[Rule], step: int, epoch: float) -> list[Aligned]:
+        """Of stacked net and rule; ``rules`` are the members' own."""
+        measured = measure_members(net, rule, self.x, self.y_N.expand(len(rules), -1))
+        return [
+            Aligned(step=step, epoch=epoch, layers=layers, gauges=own.gauges())
+            for layers, own in zip(measured, rules, strict=True)
+        ]
+
 
 def measure(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> list[LayerAlignment]:
     """One probe: x (N, …) inputs, y (N,) labels -> one entry per layer, in order."""
+    told = _told(net, rule, x, y_N)
+    return [
+        _entry(layer, {name: float(figure) for name, figure in _figures(each).items()}) for layer, each in told.items()
+    ]
+
+
+def measure_members(net: Net, rule: Rule, x: Tensor, y_MN: Tensor) -> list[list[LayerAlignment]]:
+    """One probe of several members whose net and rule are stacked: the entries of each."""
+    told = _told(net, rule, x, y_MN)
+    entries = [_columns(layer, vmap(_figures)(each)) for layer, each in told.items()]
+    return [list(layers) for layers in zip(*entries, strict=True)]
+
+
+def _told(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> dict[str, dict[str, Tensor]]:
+    """What there is of each layer, by the layer's name: u from the method, g from backpropagation, as far as told."""
     chain = rule.chain(net)
     with _probing(net, chain, rule) as taps:
-        mine = _Side(chain, rule.assign(net, x, y_N, taps), taps)
-        true = _Side(net, rule.reference(net, x, y_N, taps), taps)
+        mine = _Side(chain, rule.assign(net, x, y_N, taps), taps, y_N.dim() - 1)
+        true = _Side(net, rule.reference(net, x, y_N, taps), taps, y_N.dim() - 1)
         outputs = {point.layer: taps[net.get_submodule(point.output)].detach() for point in net.points}
     e_NC = true.signals.get(net.points[-1].output)
-    return [_layer(point, mine, true, outputs[point.layer], e_NC) for point in net.points]
+    return {
+        point.layer: _known(
+            h=outputs[point.layer],
+            e=e_NC,
+            u=mine.signals.get(point.output),
+            g=true.signals.get(point.output),
+            u_before=mine.signals.get(point.preactivation or ""),
+            g_before=true.signals.get(point.preactivation or ""),
+            u_update=mine.update(point.modules),
+            g_update=true.update(point.modules),
+        )
+        for point in net.points
+    }
+
+
+def _known(**tensors: Tensor | None) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 class _Side:
-    """What one of the two rules told, by the paths of modules, which hold for a net and its mirror."""
+    """What one of the two rules told, by the paths of modules, which hold for a net and its mirror.
 
-    def __init__(self, chain: nn.Sequential, credit: Credit, taps: Taps) -> None:
+    ``members``: the number of dimensions in front of weights and signals, 0 or 1.
+    """
+
+    def __init__(self, chain: nn.Sequential, credit: Credit, taps: Taps, members: int) -> None:
+        self.members = members
         tapped = [path for path, module in chain.named_modules() if module in taps]
         self.signals = dict(zip(tapped, credit.signals, strict=True))
         paths: dict[Tensor, str] = {parameter: path for path, parameter in chain.named_parameters()}
@@ -68,32 +113,45 @@ class _Side:
         }
 
     def update(self, modules: tuple[str, ...]) -> Tensor | None:
-        """(1, n) all weight gradients of a layer in a row; None where it was told nothing."""
+        """(1, n) all weight gradients of a layer in a row, of each member; None where it was told nothing."""
         weights = [
-            gradient.flatten()
+            gradient.flatten(self.members)
             for path, gradient in self.gradients.items()
-            if path.endswith("weight") and gradient.dim() > 1 and path.startswith(tuple(f"{m}." for m in modules))
+            if path.endswith("weight")
+            and gradient.dim() > 1 + self.members
+            and path.startswith(tuple(f"{m}." for m in modules))
         ]
-        return torch.cat(weights)[None] if weights else None
+        return torch.cat(weights, -1).unsqueeze(-2) if weights else None
 
 
-def _layer(point: Point, mine: _Side, true: _Side, h: Tensor, e_NC: Tensor | None) -> LayerAlignment:
-    cosine, angle, ratio = _compare(mine.signals.get(point.output), true.signals.get(point.output))
-    before = None
-    if point.preactivation:
-        before, _, _ = _compare(mine.signals.get(point.preactivation), true.signals.get(point.preactivation))
-    u, g = mine.update(point.modules), true.update(point.modules)
-    return LayerAlignment(
-        layer=point.layer,
-        delta_cosine=_mean(cosine),
-        delta_cosine_std=_deviation(cosine),
-        preactivation_cosine=_mean(before),
-        delta_angle=_mean(angle),
-        update_cosine=_mean(None if u is None or g is None else cosines(u, g)),
-        norm_ratio=_mean(ratio),
-        activation_rms=_number(h.double().square().mean().sqrt()),
-        score_correlation=_mean(None if e_NC is None else correlations(h, e_NC)),
-    )
+def _figures(told: dict[str, Tensor]) -> dict[str, Tensor]:
+    """() each figure of a layer that is defined by what was told."""
+    figures = {"activation_rms": told["h"].double().square().mean().sqrt()}
+    if {"u", "g"} <= told.keys():
+        cosine_N = cosines(told["u"], told["g"])
+        u_ND, g_ND = (told[name].flatten(1).double() for name in ("u", "g"))
+        figures["delta_cosine"], figures["delta_cosine_std"] = cosine_N.nanmean(), _deviation(cosine_N)
+        figures["delta_angle"] = torch.rad2deg(torch.acos(cosine_N.clamp(-1, 1))).nanmean()
+        figures["norm_ratio"] = (u_ND.norm(dim=1) / _norms(g_ND)).nanmean()
+    if {"u_before", "g_before"} <= told.keys():
+        figures["preactivation_cosine"] = cosines(told["u_before"], told["g_before"]).nanmean()
+    if {"u_update", "g_update"} <= told.keys():
+        figures["update_cosine"] = cosines(told["u_update"], told["g_update"]).nanmean()
+    if "e" in told:
+        figures["score_correlation"] = correlations(told["h"], told["e"]).nanmean()
+    return figures
+
+
+def _entry(layer: str, figures: dict[str, float]) -> LayerAlignment:
+    """Of one layer; what is not defined, or not finite, is None."""
+    numbers = {name: figures[name] if math.isfinite(figures.get(name, math.nan)) else None for name in ALIGNMENT_SERIES}
+    return LayerAlignment(layer=layer, **numbers)
+
+
+def _columns(layer: str, figures: dict[str, Tensor]) -> list[LayerAlignment]:
+    """Of one layer of each member, from the members' figures (M,)."""
+    columns = torch.stack(list(figures.values()), 1).tolist()
+    return [_entry(layer, dict(zip(figures, column, strict=True))) for column in columns]
 
 
 @contextmanager
@@ -146,26 +204,8 @@ def _norms(u_ND: Tensor) -> Tensor:
     return torch.where(norms * n / d**0.5 < FLOOR, torch.nan, norms)
 
 
-def _compare(u_ND: Tensor | None, g_ND: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Cosine, angle in degrees and ratio of norms ‖u‖/‖g‖ of each sample; None where nothing was told."""
-    if u_ND is None or g_ND is None:
-        return None, None, None
-    u, g = u_ND.flatten(1).double(), g_ND.flatten(1).double()
-    cosine = cosines(u, g)
-    return cosine, torch.rad2deg(torch.acos(cosine.clamp(-1, 1))), u.norm(dim=1) / _norms(g)
-
-
-def _number(value: Tensor) -> float | None:
-    return float(value) if torch.isfinite(value) else None
-
-
-def _mean(values: Tensor | None) -> float | None:
-    return None if values is None else _number(values.nanmean())
-
-
-def _deviation(values: Tensor | None) -> float | None:
+def _deviation(values: Tensor) -> Tensor:
     """Standard deviation over the samples whose value is defined, with divisor n − 1."""
-    if values is None:
-        return None
-    defined = values[~values.isnan()]
-    return float(defined.std()) if defined.numel() > 1 else None
+    n = (~values.isnan()).sum()
+    squares = (values - values.nanmean()).square().nansum()
+    return torch.where(n > 1, squares / (n - 1), torch.nan).sqrt()

@@ -37,6 +37,8 @@ class Saved:
     step: int
     plain: dict[str, Any]
     tensors: dict[str, Tensor]
+    file: tuple[Path, str]
+    """Where it is, and its SHA-256."""
 
 
 def write(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> None:
@@ -81,7 +83,7 @@ def read(path: Path, digest: str) -> Saved:
         raise DamagedError(f"it cannot be read: {error}") from error
     if plain["format"] != FORMAT:
         raise DamagedError(f"it has format {plain['format']}, and this version reads {FORMAT}")
-    return Saved(plain["step"], plain, tensors)
+    return Saved(plain["step"], plain, tensors, (path, digest))
 
 
 def restore(saved: Saved, setup: Setup, ledger: Ledger, tally: Tally) -> None:

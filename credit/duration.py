@@ -1,6 +1,7 @@
 """How long the training steps of a run take, by arithmetic: a rough figure, for a machine that nobody has measured yet.
 
     step = operations · OPERATION + FLOPs / RATE + activations moved / TRAFFIC + state moved / STATE_TRAFFIC
+           + gradients / EXCHANGE, where several processes share a batch: FLOPs and activations are those of a share
 
 The constants were fitted to the CPU time of 264 runs on one core of a server processor (torch 2.13, float32), all
 methods on multilayer perceptrons, convolutional nets and Mixers, batches of 16 and 128; every one of them took between
@@ -10,7 +11,7 @@ half and twice the figure. Other machines differ by a factor that finished runs 
 from typing import NamedTuple
 
 from credit import spec
-from credit.estimate import Net, flops_per_step, layers, learned
+from credit.estimate import Net, flops_per_step, layers, learned, parameters
 from credit.memory import NUMBER, passing, peak_bytes
 from credit.spec.plan import blocks
 
@@ -33,10 +34,12 @@ class Machine(NamedTuple):
     """Bytes of parameters, moments and gradients per second."""
     draw: float
     """Seconds to draw a random number."""
+    exchange: float
+    """Bytes of gradients per second that processes agree on; 8 MB took two of them 10 ms on two busy cores."""
 
 
-CPU = Machine(operation=6.5e-5, rate=8e10, traffic=2.9e9, state_traffic=4.6e9, draw=1e-8)
-CUDA = Machine(operation=2e-5, rate=1e13, traffic=5e11, state_traffic=5e11, draw=1e-10)
+CPU = Machine(operation=6.5e-5, rate=8e10, traffic=2.9e9, state_traffic=4.6e9, draw=1e-8, exchange=8e8)
+CUDA = Machine(operation=2e-5, rate=1e13, traffic=5e11, state_traffic=5e11, draw=1e-10, exchange=1e11)
 """Of a data-centre GPU by its data sheet; not measured."""
 
 
@@ -53,13 +56,15 @@ def seconds(run: spec.Run, machine: Machine = CPU) -> float:
     """Of all training steps, without evaluations and probes."""
     net = blocks(layers(run), run.method)
     threads = (run.training.threads or 1) if machine is CPU else 1
-    flops = flops_per_step(run) / threads
+    devices = run.training.devices
+    flops = flops_per_step(run) / threads / devices
     step = (
         _operations(run, net) * machine.operation
         + flops / machine.rate
-        + _moved(run, net) / machine.traffic
+        + _moved(run, net) / devices / machine.traffic
         + peak_bytes(run) / machine.state_traffic
         + _drawn(run, net) * machine.draw
+        + (NUMBER * parameters(run) / machine.exchange if devices > 1 else 0)
     )
     return steps(run) * step
 

@@ -30,6 +30,8 @@ def flops_per_step(run: spec.Run) -> int:
     """
     net, classes = blocks(layers(run), run.method), run.dataset.classes
     products = PRODUCTS.get(type(run.method), _backward)(run, net, classes)
+    if isinstance(run.method, spec.BroadcastMethod) and run.method.lean:
+        products += forward(joined(net))
     return 2 * run.training.batch_size * products
 
 

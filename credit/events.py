@@ -14,7 +14,8 @@ class RunError(Exception):
     """A run that cannot go on, for a reason its user should read.
 
     Attributes:
-        code: ``user_error``, ``dataset_unavailable``, ``diverged``, ``out_of_memory`` or ``storage_unavailable``.
+        code: ``user_error``, ``dataset_unavailable``, ``diverged``, ``out_of_memory``, ``storage_unavailable``, or
+            ``killed`` and ``internal_error`` of a process that trained beside the first one.
     """
 
     def __init__(self, code: str, message: str) -> None:

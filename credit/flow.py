@@ -7,22 +7,33 @@ graph of that block alone:
     gradient of block k  =  (∂h_k/∂θ_k)ᵀ δ_k  =  grad(h_k, parameters of block k, δ_k)
 
 Shapes: N batch, C classes, D… shape of a block's output. Errors e are those of the mean loss: e = s/N for a score s.
+Where several nets train at once (``credit.members``) all shapes have M members in front, and D… is a vector.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, tensordot
 from torch.autograd import grad
 
+from credit.rerun import Rerun
+
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(z_NC, y_N) -> the batch's mean loss, a 0-d tensor."""
+"""(z_NC, y_N) -> the batch's mean loss, a 0-d tensor; of several members, (M, N, C) and (M, N) -> (M,)."""
 Taps = Mapping[nn.Module, Tensor]
 """The output of each tapped module in the current forward pass; filled by a probe's hooks (``credit.alignment``)."""
 NONE: Taps = {}
 
 Gradients = tuple[Tensor, ...]
+Give = Callable[[Gradients, Gradients], Gradients | None]
+"""(parameters, their gradients), as soon as these are told -> what the credit holds of them; None: they were used."""
+
+
+def kept(_: Gradients, gradients: Gradients) -> Gradients:
+    """All gradients stay until the last one is told."""
+    return gradients
 
 
 class Credit(NamedTuple):
@@ -33,7 +44,7 @@ class Credit(NamedTuple):
     outputs: Tensor
     """(N, C) what the net said, detached."""
     blocks: Sequence[Gradients | None]
-    """[k] gradients of the parameters of block k, in their order; None: the block is not trained."""
+    """[k] gradients of the parameters of block k, in their order; None: not trained, or given away already."""
     own: tuple[Tensor | None, ...] = ()
     """Gradients of the rule's own parameters (local heads, learned feedback), in their order."""
     signals: tuple[Tensor | None, ...] = ()
@@ -56,7 +67,17 @@ def error(loss: Loss, z_NC: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
     z_NC.requires_grad_()
     with torch.enable_grad():
         value = loss(z_NC, y_N)
-    return value.detach(), grad(value, z_NC)[0]
+    return value.detach(), grad(value, z_NC, torch.ones_like(value))[0]
+
+
+def project(s_NC: Tensor, B_CD: Tensor) -> Tensor:
+    """The product s B, (N, D…): a signal of the classes through feedback in the shape of a block's outputs."""
+    return s_NC @ B_CD if B_CD.dim() == s_NC.dim() else tensordot(s_NC, B_CD, 1)
+
+
+def correlate(s_NC: Tensor, h_ND: Tensor) -> Tensor:
+    """The product sᵀ h, (C, D…): a sum over the batch."""
+    return s_NC.mT @ h_ND if h_ND.dim() == s_NC.dim() else tensordot(s_NC, h_ND, ([0], [0]))
 
 
 def backward(net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, taps: Taps = NONE) -> Credit:
@@ -104,29 +125,46 @@ def broadcast(
     *,
     score: End = plain,
     output: End = plain,
+    lean: bool = False,
+    give: Give = kept,
 ) -> Credit:
     """One graph per block, cut between blocks; ``signal(k, h, s)`` says what block k is told.
 
     ``score`` says what s is broadcast, ``output``, asked last, what the last block is told: the error, both of them.
+    ``lean``: no graph is kept, each block runs again when it is told. ``give`` may update a block at once: whoever is
+    told later has run with its own old weights, and hears of the others only through h and s.
     """
-    blocks, hs, h = list(net), [], x
-    for block in blocks:
-        h = block(h.detach())
-        hs.append(h)
+    blocks, turns = list(net), list[Callable[[Tensor], Tensor]]()
+    below_ND = h = x
+    with torch.set_grad_enabled(not lean):
+        for block in blocks:
+            below_ND = h.detach()
+            again = Rerun(block) if lean else None
+            h = block(below_ND)
+            turns.append(again or partial(_as_it_was, h))
     value, e_NC = error(loss, h, y_N)
-    below_ND, outputs = (hs[-2] if len(hs) > 1 else x).detach(), h.detach()
+    outputs = h.detach()
     s_NC = score(below_ND, outputs, e_NC)
-    gradients: list[Gradients] = []
+    gradients: list[Gradients | None] = []
     signals: list[Tensor] = []
+    if output is plain:
+        below_ND = x  # nobody asks for it any more
     for k, block in enumerate(blocks):
-        h, mine = hs.pop(0), params(block)
+        h, mine = turns.pop(0)(x), params(block)
+        x = h.detach()
         last = k == len(blocks) - 1
-        delta = output(below_ND, outputs, e_NC) if last else signal(k, h.detach(), s_NC)
+        delta = output(below_ND, outputs, e_NC) if last else signal(k, x, s_NC)
         told = grad(h, (*mine, *tapped(block, taps)), delta.to(h.dtype))
-        gradients.append(told[: len(mine)])
+        del h, delta  # the block's graph ends with this turn: its memory is free for the next
+        gradients.append(give(mine, told[: len(mine)]))
         signals += told[len(mine) :]
-        del h, delta, told  # the block's graph ends with this turn: its memory is free for the next
+        del told
     return Credit(value, outputs, gradients, signals=tuple(signals))
+
+
+def _as_it_was(h: Tensor, _: Tensor) -> Tensor:
+    """The output of a block whose graph was kept."""
+    return h
 
 
 Objective = Callable[[int, Tensor], Tensor]
@@ -134,23 +172,32 @@ Objective = Callable[[int, Tensor], Tensor]
 
 
 def local(
-    net: Iterable[nn.Module], heads: Iterable[nn.Module], x: Tensor, objective: Objective, taps: Taps = NONE
+    net: Iterable[nn.Module],
+    heads: Iterable[nn.Module],
+    x: Tensor,
+    objective: Objective,
+    taps: Taps = NONE,
+    *,
+    give: Give = kept,
 ) -> Credit:
     """One graph at a time: each block and its head minimise an objective of their own, and the graph is done with.
 
-    The loss is that of the last block, the outputs are the last block's.
+    The loss is that of the last block, the outputs are the last block's. ``give`` may update a block at once.
     """
-    gradients: list[Gradients] = []
-    own: list[Tensor] = []
+    gradients: list[Gradients | None] = []
+    own: list[Tensor | None] = []
     signals: list[Tensor] = []
     for k, (block, head) in enumerate(zip(net, heads, strict=True)):
         h = block(x)
         value = objective(k, h)
         mine, theirs = params(block), params(head)
-        told = grad(value, (*mine, *theirs, *tapped(block, taps)))
-        gradients.append(told[: len(mine)])
-        own += told[len(mine) : len(mine) + len(theirs)]
-        signals += told[len(mine) + len(theirs) :]
+        told = grad(value, (*mine, *theirs, *tapped(block, taps)), torch.ones_like(value))
         x, value = h.detach(), value.detach()
-        del h, told  # nothing of this block's graph outlives its turn
+        del h  # nothing of this block's graph outlives its turn
+        count = len(mine) + len(theirs)
+        given = give((*mine, *theirs), told[:count])
+        gradients.append(None if given is None else given[: len(mine)])
+        own += (None,) * len(theirs) if given is None else given[len(mine) :]
+        signals += told[count:]
+        del told, given
     return Credit(value, x, gradients, tuple(own), tuple(signals))

@@ -1,5 +1,7 @@
 """Bytes that a training step holds, by arithmetic: what lives for the whole run, and the peak of what a step makes.
 
+Of one process: where several train together, each holds all of the first and its share of the second.
+
 A step's peak is found by walking its graphs as the method does: what autograd saves for the parts that are still to be
 told, the gradients of those that have been, and the signals on their way. Single precision; the kernels' own workspace
 is not counted, as in ``credit.meter``, which counts the real step.
@@ -19,6 +21,9 @@ NUMBER = 4
 MOMENTS = {spec.Adam: 2, spec.AdamW: 2, spec.RMSprop: 1}
 SAVES_OUTPUT = {"tanh", "sigmoid", "relu"}
 """Nonlinearities whose derivative is a function of their output; the others keep their input."""
+STREAMED = (spec.BroadcastMethod, spec.MonoForward, spec.LocalLoss)
+"""Methods that are done with a block when it is told."""
+STREAMED_NUMBERS = 2**20
 VIEWS = (spec.FlattenLayer, spec.Tokens)
 """Parts whose output is their input in another shape."""
 
@@ -29,9 +34,19 @@ class Turn(NamedTuple):
     saved: float
     """Held for it since the forward pass."""
     gradients: float
-    """Of its parameters; they live to the end of the step."""
+    """Of its parameters; they live until its block is updated, or to the end of the step."""
     passing: float
     """Signals that are alive while it is told."""
+    first: bool = False
+    """Of its block, and so the last one to be told."""
+
+
+def updates_as_told(run: spec.Run) -> bool:
+    """Whether a block is updated as soon as it is told, while the others still wait: it takes no longer for large nets,
+    and never two blocks' gradients are there at a time. For small nets one step of the optimizer for all is quicker.
+    """
+    alone = run.training.devices == 1  # several send all gradients of a step as one message
+    return alone and isinstance(run.method, STREAMED) and parameters(run) >= STREAMED_NUMBERS
 
 
 def peak_bytes(run: spec.Run) -> int:
@@ -42,6 +57,11 @@ def peak_bytes(run: spec.Run) -> int:
 def saved_bytes(run: spec.Run) -> int:
     """The most that autograd holds for a backward pass at a time."""
     return round(NUMBER * max(sum(turn.saved for turn in graph) for graph in graphs(run)))
+
+
+def samples(run: spec.Run) -> int:
+    """Of a batch, the most that one process has."""
+    return -(-run.training.batch_size // run.training.devices)
 
 
 # ---- what outlives a step --------------------------------------------------------------------------------------------
@@ -137,19 +157,22 @@ def _matching(method: spec.LocalLoss, shape: Shape) -> int:
 
 def _peak(run: spec.Run) -> float:
     """The most numbers alive in a step: in the middle of a graph, or when the optimizer is at work."""
-    n, most, gradients = run.training.batch_size, 0.0, 0.0
+    n, most, gradients = samples(run), 0.0, 0.0
     net = blocks(layers(run), run.method)
-    always = _alongside(run, net)
+    always, streamed = _alongside(run, net), updates_as_told(run)
+    roots = 2 if isinstance(run.optimizer, spec.RMSprop) else 1
     for graph in graphs(run):
         left = sum(turn.saved for turn in graph)
         for turn in graph:
             gradients += turn.gradients
             most = max(most, left + gradients + turn.passing)
             left -= turn.saved
+            if streamed and turn.first:
+                most, gradients = max(most, left + roots * gradients), 0
     if isinstance(run.method, spec.PEPITA):  # no graph at all: both passes' outputs, and the perturbed input
         most = n * (2 * sum(math.prod(shape) for shape in ends(net)) + 2 * math.prod(run.dataset.shape)) + gradients
-    roots = gradients if isinstance(run.optimizer, spec.RMSprop) else 0
-    return always + max(most, gradients + roots)
+    sent = gradients if run.training.devices > 1 else 0
+    return always + max(most, roots * gradients, gradients + sent)
 
 
 def _alongside(run: spec.Run, net: Net) -> float:
@@ -172,28 +195,35 @@ def graphs(run: spec.Run) -> list[list[Turn]]:
 
 
 def _backward(run: spec.Run, net: Net) -> list[list[Turn]]:
-    """Signs times magnitudes are made anew in every forward pass, and saved."""
-    made = _weights(joined(net)) if isinstance(run.method, spec.SignConcordant) else 0
-    (turns,) = walk([joined(net)], run.training.batch_size, counted=True)
-    return [[*reversed(turns), Turn(made, 0, 0)]]
+    (turns,) = walk([joined(net)], samples(run), counted=True)
+    if isinstance(run.method, spec.SignConcordant):  # B is made of W when the error passes
+        turns = [turn._replace(passing=turn.passing + turn.gradients) for turn in turns]
+    return [turns[::-1]]
 
 
 def _shallow(run: spec.Run, net: Net) -> list[list[Turn]]:
     """The output block's graph, after the hidden blocks have passed without one."""
-    n, (*hidden, output) = run.training.batch_size, net
+    n, (*hidden, output) = samples(run), net
     most = max((passing(placed.part, placed.shape) for placed in joined(hidden)), default=0)
     (turns,) = walk([output], n, counted=not hidden)
     return [[Turn(0, 0, n * most)], list(reversed(turns))]
 
 
 def _broadcast(run: spec.Run, net: Net) -> list[list[Turn]]:
-    """All blocks have their graphs before the first is told."""
-    return [[turn for turns in walk(net, run.training.batch_size, counted=True) for turn in reversed(turns)]]
+    """All blocks have their graphs before the first is told; or none has, and each makes its own when it is told."""
+    n = samples(run)
+    if _is_lean(run.method):
+        return [walk([block], n, counted=k == 0)[0][::-1] for k, block in enumerate(net)]
+    return [[turn for turns in walk(net, n, counted=True) for turn in reversed(turns)]]
+
+
+def _is_lean(method: spec.Method) -> bool:
+    return isinstance(method, spec.BroadcastMethod) and method.lean
 
 
 def _local(run: spec.Run, net: Net) -> list[list[Turn]]:
     """One block with its head at a time."""
-    n, found = run.training.batch_size, []
+    n, found = samples(run), []
     for k, block in enumerate(net):
         head = [_head(run, ends(net)[k])] if k < len(net) - 1 else []
         (turns,) = walk([block], n, counted=k == 0)
@@ -203,7 +233,7 @@ def _local(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 def _head(run: spec.Run, shape: Shape) -> Turn:
     """A layer's own readout: its input and what it compares."""
-    n, classes, method = run.training.batch_size, run.dataset.classes, run.method
+    n, classes, method = samples(run), run.dataset.classes, run.method
     width = math.prod(shape)
     if isinstance(method, spec.MonoForward):
         features = projection(shape, classes, method.head.max_features)
@@ -211,13 +241,15 @@ def _head(run: spec.Run, shape: Shape) -> Turn:
     assert isinstance(method, spec.LocalLoss)
     features, matched = _decoder(method, shape, classes), _matching(method, shape)
     compared = shape[0] if len(shape) == 3 and method.similarity_std else width
-    saved = (n * width if matched and compared < width else 0) + (2 * n * compared + 3 * n * n if matched else 0)
+    whole = run.training.batch_size  # every process compares all pairs
+    pairs = (n + whole) * compared + 3 * whole * whole if matched else 0
+    saved = (n * width if matched and compared < width else 0) + pairs
     return Turn(saved + n * (features // classes), features + matched, 2 * n * width)
 
 
 def _forward_forward(run: spec.Run, net: Net) -> list[list[Turn]]:
     """Positive and negative samples by blocks or at once; then the readout."""
-    n, (*hidden, output) = run.training.batch_size, net
+    n, (*hidden, output) = samples(run), net
     turns = [walk([block], 2 * n, counted=False)[0][::-1] for block in hidden]
     widths = [math.prod(shape) for shape in ends(net)]
     squares = [Turn(2 * n * width, 0, 2 * n * width) for width in widths]
@@ -230,7 +262,7 @@ def _forward_forward(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 def _forward_only(run: spec.Run, net: Net) -> list[list[Turn]]:
     """The graph of the loss alone."""
-    n, classes = run.training.batch_size, run.dataset.classes
+    n, classes = samples(run), run.dataset.classes
     return [[Turn(n * classes, _numbers(joined(net)), 0)]]
 
 
@@ -263,14 +295,14 @@ def walk(net: Net, n: int, *, counted: bool) -> list[list[Turn]]:
     """
     found = []
     for block in net:
-        turns, needed = [], False
+        turns, needed = list[Turn](), False
         for placed in block:
             part, shape = placed.part, placed.shape
             needed = needed or bool(part.learned(shape))  # nothing is saved for what nobody before it learns from
             reads, writes, extra = saves(part, shape) if needed else (False, False, 0)
             n_in, n_out = math.prod(shape), math.prod(part.after(shape))
             saved = extra + (n_in if reads and not counted else 0) + (n_out if writes else 0)
-            turns.append(Turn(n * saved, _numbers([placed]), n * passing(part, shape)))
+            turns.append(Turn(n * saved, _numbers([placed]), n * passing(part, shape), first=not turns))
             counted = (counted or reads) if isinstance(part, VIEWS) else writes
         found.append(turns)
     return found

@@ -18,54 +18,57 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from credit.flow import NONE, Credit, Taps, backward
 from credit.rule import Rule, Task
+from credit.stacked import Dense, affine
 
 Feedback = Callable[[], Tensor]
-"""Gives the B of one layer, in the shape of its weight, at every use."""
+"""Gives the B of one layer, in the shape of its weight, when an error comes back: what is made of W is never kept."""
 
 
 class _LinearThroughB(torch.autograd.Function):
     """Forward: a = h Wᵀ + b. Backward: W and b get their true gradients, h gets δ B."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, B: Tensor) -> Tensor:
-        ctx.save_for_backward(h, B)
-        ctx.has_bias = bias is not None
-        return F.linear(h, weight, bias)
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, B: Feedback) -> Tensor:
+        ctx.save_for_backward(h)
+        ctx.has_bias, ctx.B, ctx.alone = bias is not None, B, weight.dim() == 2
+        return affine(h, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
-        h, B = ctx.saved_tensors
-        back = delta @ B.to(delta.dtype) if ctx.needs_input_grad[0] else None
-        rows, below = delta.flatten(0, -2), h.flatten(0, -2).to(delta.dtype)
-        return back, rows.mT @ below, rows.sum(0) if ctx.has_bias else None, None
+        (h,) = ctx.saved_tensors
+        back = delta @ ctx.B().to(delta.dtype) if ctx.needs_input_grad[0] else None
+        h = h.to(delta.dtype)
+        if ctx.alone:  # one weight for all places of a sample; members have one each
+            delta, h = delta.flatten(0, -2), h.flatten(0, -2)
+        return back, delta.mT @ h, delta.sum(-2) if ctx.has_bias else None, None
 
 
 class _ConvThroughB(torch.autograd.Function):
     """Forward: a = conv2d(h, W) + b. Backward: W and b get their true gradients, h gets the adjoint by B."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, B: Tensor, how: dict[str, Any]) -> Tensor:
-        ctx.save_for_backward(h, B)
-        ctx.has_bias, ctx.how = bias is not None, how
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, B: Feedback, how: dict[str, Any]) -> Tensor:
+        ctx.save_for_backward(h)
+        ctx.has_bias, ctx.B, ctx.how, ctx.shape = bias is not None, B, how, weight.shape
         return F.conv2d(h, weight, bias, **how)
 
     @staticmethod
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
-        h, B = ctx.saved_tensors
-        back = conv2d_input(h.shape, B.to(delta.dtype), delta, **ctx.how) if ctx.needs_input_grad[0] else None
-        update = conv2d_weight(h.to(delta.dtype), B.shape, delta, **ctx.how)
+        (h,) = ctx.saved_tensors
+        back = conv2d_input(h.shape, ctx.B().to(delta.dtype), delta, **ctx.how) if ctx.needs_input_grad[0] else None
+        update = conv2d_weight(h.to(delta.dtype), ctx.shape, delta, **ctx.how)
         return back, update, delta.sum((0, 2, 3)) if ctx.has_bias else None, None, None
 
 
 class MirrorLinear(nn.Module):
     """A linear layer that borrows weight and bias of another and transports by B (n_out × n_in)."""
 
-    def __init__(self, layer: nn.Linear, B: Feedback) -> None:
+    def __init__(self, layer: nn.Linear | Dense, B: Feedback) -> None:
         super().__init__()
         self.weight, self.bias, self.B = layer.weight, layer.bias, B
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = _LinearThroughB.apply(h, self.weight, self.bias, self.B())  # type: ignore[no-untyped-call]
+        out: Tensor = _LinearThroughB.apply(h, self.weight, self.bias, self.B)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -78,12 +81,13 @@ class MirrorConv2d(nn.Module):
         self.how = {"stride": layer.stride, "padding": layer.padding}
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = _ConvThroughB.apply(h, self.weight, self.bias, self.B(), self.how)  # type: ignore[no-untyped-call]
+        out: Tensor = _ConvThroughB.apply(h, self.weight, self.bias, self.B, self.how)  # type: ignore[no-untyped-call]
         return out
 
 
 MIRRORS: dict[type[nn.Module], Callable[[Any, Feedback], nn.Module]] = {
     nn.Linear: MirrorLinear,
+    Dense: MirrorLinear,
     nn.Conv2d: MirrorConv2d,
 }
 
@@ -120,7 +124,7 @@ class Mirrored(Rule):
         self.mirrors: list[tuple[nn.Sequential, nn.Sequential]] = []  # kept from nn.Module: its weights are the net's
 
     def feedback(self, k: int, weight: nn.Parameter) -> Tensor:
-        """B_k in the shape of W_k, asked for in every forward pass."""
+        """B_k in the shape of W_k, asked for whenever an error comes back."""
         raise NotImplementedError
 
     def chain(self, net: nn.Sequential) -> nn.Sequential:
@@ -135,7 +139,7 @@ class Mirrored(Rule):
 
 
 class SignConcordant(Mirrored):
-    """Feedback with the signs of W: B = magnitude ⊙ sign(W), in every forward pass anew.
+    """Feedback with the signs of W: B = magnitude ⊙ sign(W), anew for every error that comes back.
 
     Args:
         feedback: ``{"init"}``: whose magnitudes B has.
@@ -154,4 +158,4 @@ class SignConcordant(Mirrored):
 
     def feedback(self, k: int, weight: nn.Parameter) -> Tensor:
         W = weight.detach()
-        return W if k == self.exact else self.magnitude(k, W) * W.sign()
+        return W if k == self.exact else W.sign().mul_(self.magnitude(k, W))

@@ -3,15 +3,28 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from credit import spec
 
 
-def build_optimizer(chosen: spec.Optimizer, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The ``torch.optim`` optimizer of a spec, in its fused form where torch has one."""
-    options = {key: value for key, value in asdict(chosen).items() if key not in {"name", "schedule", "beta1", "beta2"}}
+def build_optimizer(
+    chosen: spec.Optimizer, parameters: Iterable[nn.Parameter], *, recorded: bool = False
+) -> optim.Optimizer:
+    """The ``torch.optim`` optimizer of a spec, in its fused form where torch has one.
+
+    ``recorded``: its steps can be part of a CUDA graph; the learning rate is a tensor beside the parameters then.
+    """
+    parameters = list(parameters)
+    left_out = {"name", "schedule", "beta1", "beta2"}
+    options: dict[str, Any] = {key: value for key, value in asdict(chosen).items() if key not in left_out}
+    if recorded:
+        options["lr"] = torch.tensor(chosen.lr, device=parameters[0].device)
+        if not isinstance(chosen, spec.SGD):
+            options["capturable"] = True
     match chosen:
         case spec.SGD():
             return optim.SGD(parameters, fused=True, **options)
@@ -21,6 +34,14 @@ def build_optimizer(chosen: spec.Optimizer, parameters: Iterable[nn.Parameter]) 
             return optim.AdamW(parameters, fused=True, betas=(chosen.beta1, chosen.beta2), **options)
         case spec.RMSprop():
             return optim.RMSprop(parameters, foreach=True, **options)
+
+
+def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 ADAPTIVE = (spec.Adam, spec.AdamW, spec.RMSprop)

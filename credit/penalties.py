@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from credit.parallel import ALONE, Group
+
 
 class Penalties(nn.Module):
     """The regularisers of all hidden blocks. Without weights they are no operation and keep nothing.
@@ -30,12 +32,20 @@ class Penalties(nn.Module):
         power: ``{"weight", "target"}``.
         entropy: ``{"weight", "forgetting", "eps"}``.
         l1: weight.
+        group: the processes over which every batch is spread.
     """
 
     def __init__(
-        self, shapes: Sequence[torch.Size], *, power: dict[str, Any], entropy: dict[str, Any], l1: float
+        self,
+        shapes: Sequence[torch.Size],
+        *,
+        power: dict[str, Any],
+        entropy: dict[str, Any],
+        l1: float,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
+        self.shapes, self.group = shapes, group
         self.power, self.entropy, self.l1 = power, entropy, l1
         self.pending: dict[str, Tensor] = {}
         if entropy["weight"]:
@@ -48,10 +58,12 @@ class Penalties(nn.Module):
         """What hidden block k is told at its output: the signal q, and the gradients of what is weighted."""
         with torch.autocast(h_ND.device.type, enabled=False):
             h_ND = h_ND.to(torch.promote_types(h_ND.dtype, torch.float32))
+            batch = h_ND.dim() - len(self.shapes[k]) - 1
             if self.power["weight"]:
-                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"])
+                group = self.group if self.training else ALONE
+                q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"], batch, group)
             if self.l1:
-                q_ND = q_ND + self.l1 * l1_gradient(h_ND)
+                q_ND = q_ND + self.l1 * l1_gradient(h_ND, batch)
             if self.entropy["weight"] and h_ND.dim() == 2:
                 q_ND = q_ND - self.entropy["weight"] * self._entropy_gradient(k, h_ND)
         return q_ND
@@ -62,7 +74,8 @@ class Penalties(nn.Module):
         inverse_DD = self.get_buffer(name)
         share = 1 - forgetting
         if self.training:
-            rows_MD = math.sqrt(share) * torch.cat((h_ND / math.sqrt(len(h_ND)), self._ridge(h_ND)))
+            batch_ND = self.group.whole(h_ND)
+            rows_MD = math.sqrt(share) * torch.cat((batch_ND / math.sqrt(len(batch_ND)), self._ridge(h_ND)))
             self.pending[name] = inverse_DD = renewed(inverse_DD, rows_MD, forgetting)
         gradient_ND: Tensor = (share / len(h_ND)) * (h_ND @ inverse_DD)
         return gradient_ND
@@ -85,14 +98,18 @@ class Penalties(nn.Module):
         self.pending.clear()
 
 
-def power_gradient(h_ND: Tensor, target: float) -> Tensor:
-    """Of Σ_l (mean_n h_nl² − target)²."""
-    return (4 / len(h_ND)) * (h_ND.square().mean(0) - target) * h_ND
+def power_gradient(h_ND: Tensor, target: float, batch: int = 0, group: Group = ALONE) -> Tensor:
+    """Of Σ_l (mean_n h_nl² − target)², the mean over all of a group's samples.
+
+    ``batch``: the dimension of the samples, behind the members if there are any.
+    """
+    mean = group.mean(h_ND.square().mean(batch, keepdim=True))
+    return (4 / h_ND.shape[batch]) * (mean - target) * h_ND
 
 
-def l1_gradient(h_ND: Tensor) -> Tensor:
+def l1_gradient(h_ND: Tensor, batch: int = 0) -> Tensor:
     """Of mean_n ‖h_n‖₁."""
-    return h_ND.sign() / len(h_ND)
+    return h_ND.sign() / h_ND.shape[batch]
 
 
 def renewed(inverse_DD: Tensor, rows_MD: Tensor, forgetting: float) -> Tensor:

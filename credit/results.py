@@ -130,7 +130,9 @@ def environment(setup: Setup) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else "cpu",
+        "devices": training.devices,
         "threads": training.threads,
+        "engine": setup.engine.name,
         "seed": training.seed,
         "dataset_sha256": setup.dataset_sha256,
     }

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
-from credit.flow import NONE, Credit, Loss, Taps, backward, params
+from credit.flow import NONE, Credit, Give, Gradients, Loss, Taps, backward, kept, params
+from credit.parallel import ALONE, Group
 
 
 class Task(NamedTuple):
@@ -20,6 +21,8 @@ class Task(NamedTuple):
     """The rule's own random stream (CPU)."""
     adaptive: bool
     """The optimizer rescales each gradient (Adam and its kin)."""
+    group: Group = ALONE
+    """The processes over which every batch is spread."""
 
 
 class Prediction(NamedTuple):
@@ -41,8 +44,19 @@ class Rule(nn.Module):
     def __init__(self, net: nn.Sequential, task: Task) -> None:
         """A rule that keeps something per block overrides this and draws it here."""
         super().__init__()
-        self.loss = task.loss
+        self.loss, self.group = task.loss, task.group
+        self.update: Give = kept
+        """What becomes of a block's gradients in training, as soon as they are told."""
         del net
+
+    @property
+    def batch(self) -> Group:
+        """Whom to ask for what is a mean over the whole batch: all processes in training; a probe is nobody's share."""
+        return self.group if self.training else ALONE
+
+    def give(self, parameters: Gradients, gradients: Gradients) -> Gradients | None:
+        """For flows that can do without a block's gradients once they are told. A probe keeps them all."""
+        return self.update(parameters, gradients) if self.training else gradients
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         """The gradient of every block's parameters on a batch: x (N, …) inputs, y (N,) labels."""
@@ -75,6 +89,20 @@ class Rule(nn.Module):
         return {}
 
 
+class Update:
+    """Takes an optimizer's step on a few parameters at once, after which their gradients are gone."""
+
+    def __init__(self, optimizer: optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def __call__(self, parameters: Gradients, gradients: Gradients) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()  # it passes over parameters without a gradient
+        for parameter in parameters:
+            parameter.grad = None
+
+
 def hand_over(credit: Credit, net: nn.Sequential, rule: Rule) -> None:
     """Give the optimizer its gradients; what was not told is None and stays as it is."""
     for block, gradients in zip(net, credit.blocks, strict=True):
@@ -83,6 +111,25 @@ def hand_over(credit: Credit, net: nn.Sequential, rule: Rule) -> None:
             parameter.grad = gradient
     for parameter, gradient in zip(rule.parameters(), credit.own, strict=True):
         parameter.grad = gradient
+
+
+def averaged(credit: Credit, hits: Tensor, group: Group) -> tuple[Credit, Tensor]:
+    """The credit of a whole batch and its number of hits, from those of the shares; outputs stay those of the share."""
+    if group is ALONE:
+        return credit, hits
+    told = {
+        id(gradient): gradient  # once, though kp tells W and B of the same
+        for gradients in (*credit.blocks, credit.own)
+        for gradient in gradients or ()
+        if gradient is not None
+    }
+    shares = [*told.values(), credit.loss, hits / len(credit.outputs)]
+    *means, loss, accuracy = group.means(shares)
+    mean = dict(zip(told, means, strict=True))
+    blocks = [gradients and tuple(mean[id(gradient)] for gradient in gradients) for gradients in credit.blocks]
+    own = tuple(None if gradient is None else mean[id(gradient)] for gradient in credit.own)
+    hits = (accuracy * group.samples(len(credit.outputs))).round()
+    return credit._replace(loss=loss, blocks=blocks, own=own), hits
 
 
 @torch.no_grad()

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.flow import Credit
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -52,15 +50,15 @@ class Tally:
 
     def clear(self) -> None:
         """Begin an interval, and its clock."""
-        self.steps, self.samples, self.untimed, self.untimed_seconds = 0, 0, 0, 0.0
+        self.steps, self.samples, self.untimed_steps, self.untimed_seconds = 0, 0, 0, 0.0
         self.started = time.perf_counter()
         self.hits.zero_()
 
-    def add(self, credit: Credit, y_N: Tensor) -> None:
-        self.losses[self.steps].copy_(credit.loss)
-        self.hits += (credit.outputs.argmax(1) == y_N).sum()
+    def add(self, loss: Tensor, hits: Tensor, samples: int) -> None:
+        self.losses[self.steps].copy_(loss)
+        self.hits += hits.to(self.hits.dtype)
         self.steps += 1
-        self.samples += len(y_N)
+        self.samples += samples
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -70,20 +68,28 @@ class Tally:
         self.started += time.perf_counter() - began
 
     @contextmanager
+    def untimed(self) -> Iterator[None]:
+        """The body is a step that also prepares later ones: it counts as long as the others."""
+        with self.paused():
+            yield
+        self.untimed_steps += 1
+
+    @contextmanager
     def distorted(self) -> Iterator[None]:
         """The body is a step that takes longer than the others, since it is watched."""
         began = time.perf_counter()
-        with self.paused():
+        with self.untimed():
             yield
-        self.untimed += 1
         self.untimed_seconds += time.perf_counter() - began
 
     def read(self) -> Interval:
         *losses, hits = torch.cat((self.losses[: self.steps], self.hits.double()[None])).tolist()
-        return Interval(losses, int(hits), self.samples, self._seconds(time.perf_counter() - self.started))
+        return Interval(losses, int(hits), self.samples, self.seconds())
 
-    def _seconds(self, clocked: float) -> float:
-        timed = self.steps - self.untimed
+    def seconds(self) -> float:
+        """What the steps since ``clear`` took."""
+        clocked = time.perf_counter() - self.started
+        timed = self.steps - self.untimed_steps
         return clocked * self.steps / timed if timed else clocked + self.untimed_seconds
 
     def plain(self) -> dict[str, Any]:
@@ -91,7 +97,7 @@ class Tally:
         return {
             "hits": int(self.hits),
             "samples": self.samples,
-            "untimed": self.untimed,
+            "untimed": self.untimed_steps,
             "untimed_seconds": self.untimed_seconds,
             "seconds": time.perf_counter() - self.started,
         }
@@ -101,5 +107,5 @@ class Tally:
         self.steps, self.samples = len(losses), plain["samples"]
         self.losses[: self.steps].copy_(losses)
         self.hits.fill_(plain["hits"])
-        self.untimed, self.untimed_seconds = plain["untimed"], plain["untimed_seconds"]
+        self.untimed_steps, self.untimed_seconds = plain["untimed"], plain["untimed_seconds"]
         self.started = time.perf_counter() - plain["seconds"]

@@ -7,8 +7,10 @@ are due. To stop a run early, close the generator.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -31,11 +33,11 @@ from credit.events import (
     Started,
     Troubled,
 )
-from credit.flow import Credit
 from credit.meter import metered
-from credit.optimizers import learning_rate
+from credit.optimizers import learning_rate, set_learning_rate
+from credit.parallel import Group, Order, gathered
 from credit.results import Ledger, environment, parameters
-from credit.rule import hand_over
+from credit.rule import averaged, hand_over
 from credit.setup import Setup, build
 from credit.tally import Interval, Tally
 
@@ -84,8 +86,27 @@ def run(
         RunError: the data are not to be had, the device is not there, memory or disk ran out or a loss stopped being
             finite.
     """
+    with explained(), gathered(chosen.training.devices) as group:
+        setup = build(chosen, datasets, cache, progress, group)
+        group.meet(Order(chosen, datasets, cache, resume.file if resume else None), setup.device)
+        yield from _train(setup, out, resume, save)
+
+
+def follow(order: Order, group: Group) -> None:
+    """Train beside the process that leads: the same steps on other samples, and nobody is told. Raises RunError."""
+    resume = checkpoint.read(*order.resume) if order.resume else None
+    with explained():
+        setup = build(order.chosen, order.datasets, order.cache, group=group)
+        group.meet(order, setup.device)
+        for _ in _train(setup, None, resume, never):
+            """The process that leads tells the same."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Memory that does not suffice is something to tell the user. Raises RunError."""
     try:
-        yield from _train(build(chosen, datasets, cache, progress), out, resume, save)
+        yield
     except torch.OutOfMemoryError as error:
         raise RunError("out_of_memory", str(error).split(". ", maxsplit=1)[0]) from error
     except RuntimeError as error:
@@ -96,7 +117,7 @@ def run(
 
 def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save: Save) -> Iterator[Event]:
     training, splits, net, per_epoch = setup.chosen.training, setup.splits, setup.net, setup.steps_per_epoch
-    probe = _probe(setup)
+    probe = probe_for(setup)
     ledger = Ledger(setup, probe.description if probe else None)
     tally = Tally(training.log_every, setup.device)
     report = Report(setup)
@@ -104,7 +125,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
     step = resume.step if resume else 0
     if resume:
         checkpoint.restore(resume, setup, ledger, tally)
-    yield _started(setup, probe, step, ledger)
+    yield started(setup, probe, step, ledger)
     net.train()
     if not resume:
         yield from _align(setup, probe, ledger, tally, step)
@@ -115,12 +136,12 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
             ledger.turn()
             tally.clear()
         for index in setup.batches(order)[step - epoch * per_epoch :]:
-            _learn(setup, ledger, tally, index, step)
+            learn(setup, ledger, tally, index, step)
             step += 1
             ends = step % per_epoch == 0
             if tally.steps == training.log_every or ends:
                 interval = tally.read()
-                yield from _check(ledger, interval, step)
+                yield from check(ledger, interval, step)
                 ledger.trained(interval)
                 yield from report.add(step, interval, ledger.train_seconds, now=ends)
                 tally.clear()
@@ -132,7 +153,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
                     yield from report.flush(ledger.train_seconds)
                     yield _checkpoint(path, setup, ledger, tally, step)
     if out is not None:
-        _keep(out, setup, ledger, tally, step)
+        keep(out, setup, ledger, tally, step)
     yield Finished(step=step, results=ledger.results())
 
 
@@ -154,7 +175,7 @@ def _checkpoint(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: in
     )
 
 
-def _keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> None:
+def keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> None:
     """The files of a run that has come to its end. Raises RunError."""
     try:
         save_model(setup, out / "model.safetensors")
@@ -163,10 +184,10 @@ def _keep(out: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> N
         raise RunError("storage_unavailable", f"the weights could not be written: {error}") from error
 
 
-def _probe(setup: Setup) -> Probe | None:
-    """The first samples of the chosen split; None where alignment is never measured."""
+def probe_for(setup: Setup) -> Probe | None:
+    """The first samples of the chosen split; None where alignment is never measured, and in all processes but one."""
     wanted = setup.chosen.alignment
-    if wanted.every == "never":
+    if wanted.every == "never" or setup.group.rank:
         return None
     part = setup.splits.test if wanted.split == "test" else setup.splits.train
     return Probe(wanted, *part.batch(torch.arange(min(wanted.samples, len(part)), device=setup.device)))
@@ -176,33 +197,48 @@ def _align(setup: Setup, probe: Probe | None, ledger: Ledger, tally: Tally, step
     """Measure alignment, if it is due after ``step`` steps."""
     if probe and probe.due(step, setup.steps_per_epoch, setup.steps):
         with tally.paused():
-            yield ledger.aligned_to(probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch))
+            with setup.engine.aside():
+                aligned = probe.take(setup.net, setup.rule, step, step / setup.steps_per_epoch)
+            yield ledger.aligned_to(aligned)
 
 
-def _learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int) -> None:
+def learn(setup: Setup, ledger: Ledger, tally: Tally, index: Tensor, step: int) -> None:
     """Train on the samples at ``index``; the second step of a run is watched to learn what steps cost."""
     x, y_N = setup.batch(index, step)
-    if step == min(1, setup.steps - 1):
-        with tally.distorted(), metered((*setup.state(), x, y_N)) as ledger.cost:
-            credit = _step(setup, x, y_N, step)
-    else:
-        credit = _step(setup, x, y_N, step)
-    tally.add(credit, y_N)
+    metered_step = step == min(1, setup.steps - 1)
+    with ExitStack() as around:
+        if metered_step:
+            around.enter_context(tally.distorted())
+            around.enter_context(setup.engine.aside())
+            ledger.cost = around.enter_context(metered((*setup.state(), x, y_N)))
+        elif setup.engine.prepares(len(x)):
+            around.enter_context(tally.untimed())
+        loss, hits = _step(setup, x, y_N, step)
+    if metered_step:
+        ledger.cost.flops = setup.group.total(ledger.cost.flops)
+    tally.add(loss, hits, index.shape[-1])
 
 
-def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> Credit:
-    """One update of every parameter that the rule trains."""
+def _step(setup: Setup, x: Tensor, y_N: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """One update of every parameter that the rule trains; returns the loss of the batch and its hits."""
+    lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
+    set_learning_rate(setup.optimizer, lr)
+    setup.rule.advance(step, setup.steps)
+    return setup.engine.step(partial(_update, setup, lr), x, y_N)
+
+
+def _update(setup: Setup, lr: float, x: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
+    """What of a step happens on the device: each parameter at the end, or as soon as its block is told."""
     half = setup.chosen.training.precision == "bf16"
     with torch.autocast(setup.device.type, torch.bfloat16) if half else nullcontext():
-        setup.rule.advance(step, setup.steps)
         credit = setup.rule.assign(setup.net, x, y_N)
+    hits = (credit.outputs.argmax(-1) == y_N).sum(-1)
+    credit, hits = averaged(credit, hits, setup.group)
     hand_over(credit, setup.net, setup.rule)
-    lr = learning_rate(setup.chosen.optimizer, step, setup.steps, setup.steps_per_epoch)
-    for group in setup.optimizer.param_groups:
-        group["lr"] = lr
     setup.optimizer.step()
+    setup.optimizer.zero_grad()  # the next step's gradients shall not find these still there
     setup.rule.settle(setup.net, lr)
-    return credit
+    return credit.loss, hits
 
 
 class Report:
@@ -226,7 +262,7 @@ class Report:
             self.intervals, self.last = [], time.perf_counter()
 
 
-def _check(ledger: Ledger, interval: Interval, step: int) -> Iterator[Diagnosed]:
+def check(ledger: Ledger, interval: Interval, step: int) -> Iterator[Diagnosed]:
     """A loss that is not finite ends the run, with a diagnosis."""
     bad = interval.first_bad
     if bad is not None:
@@ -242,33 +278,45 @@ def _diverged(ledger: Ledger, step: int, evidence: str) -> Iterator[Diagnosed]:
 
 
 def _evaluate_all(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
+    if setup.group.rank:
+        return
     epoch = step / setup.steps_per_epoch
     for name, part in (("validation", setup.splits.validation), ("test", setup.splits.test)):
         if part is not None:
-            loss, accuracy, layers = evaluate(setup, part)
-            if not abs(loss) < float("inf"):
-                yield from _diverged(ledger, step, f"the {name} loss was {loss} after step {step}")
-            event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=layers)
-            yield ledger.evaluated(event)
+            with setup.engine.aside():
+                layers, (loss, accuracy, *others) = evaluate(setup, part)
+            readouts = dict(zip(layers, others, strict=True))
+            event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=readouts)
+            yield from judge(ledger, event)
+
+
+def judge(ledger: Ledger, event: Evaluated) -> Iterator[Event]:
+    """An evaluation, unless its loss is not finite: that ends the run, with a diagnosis."""
+    if not abs(event.loss) < float("inf"):
+        evidence = f"the {event.split} loss was {event.loss} after step {event.step}"
+        yield from _diverged(ledger, event.step, evidence)
+    yield ledger.evaluated(event)
 
 
 @torch.inference_mode()
-def evaluate(setup: Setup, part: Split) -> tuple[float, float, dict[str, float]]:
-    """Mean loss, accuracy and the accuracy of layers with a readout of their own, in evaluation mode."""
+def evaluate(setup: Setup, part: Split) -> tuple[list[str], list[Any]]:
+    """Names of the layers with a readout of their own; then mean loss, accuracy and the accuracies of those layers.
+
+    In evaluation mode. Where several members train at once, each of these is a list of theirs.
+    """
     setup.net.eval()
     totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=setup.device))
     for index in torch.arange(len(part), device=setup.device).split(EVALUATION_BATCH):
         x, y_N = part.batch(index)
         scores_NC, layers = setup.rule.predict(setup.net, x)
-        totals["loss"] += setup.loss(scores_NC, y_N) * len(y_N)
+        totals["loss"] = totals["loss"] + (setup.loss(scores_NC, y_N) * len(y_N)).double()
         for name, answer_NC in {"": scores_NC, **layers}.items():
-            totals[name] += (answer_NC.argmax(1) == y_N).sum()
+            totals[name] = totals[name] + (answer_NC.argmax(-1) == y_N).sum(-1)
     setup.net.train()
-    loss, accuracy, *others = (torch.stack(list(totals.values())) / len(part)).tolist()
-    return loss, accuracy, dict(zip(layers, others, strict=True))
+    return list(layers), (torch.stack(list(totals.values())) / len(part)).tolist()
 
 
-def _started(setup: Setup, probe: Probe | None, step: int, ledger: Ledger) -> Started:
+def started(setup: Setup, probe: Probe | None, step: int, ledger: Ledger) -> Started:
     return Started(
         step=step,
         known=ledger.known(),

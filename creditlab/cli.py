@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from creditlab import cli_datasets, cli_fleet, cli_jobs, cli_keys, cli_webhooks
-from creditlab.shell import Json, Spec, fail, load_settings, print_json, print_menu, read_spec
+from creditlab.shell import INVALID, Json, Spec, fail, load_settings, print_json, print_menu, read_spec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -126,11 +126,18 @@ def run(
     out: Annotated[
         Path | None, typer.Option(file_okay=False, help="folder for weights, metrics, figures, report")
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="16 for the seeds 0 to 15, or 3-7; in one computation where that is possible and quicker"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train in this process, without the service, and the controls after it; the numbers are the service's."""
     from creditlab import show
 
+    if seeds is not None:
+        run_seeds(spec, seeds, out, as_json=as_json)
+        return
     chosen, settings = read_spec(spec), load_settings()
     local = importlib.import_module("creditlab.local")  # torch comes with it
     console = show.console(stderr=as_json)
@@ -145,6 +152,30 @@ def run(
         show.print_all(console, show.results(results))
         if out:
             console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+def run_seeds(file: Spec, seeds: str, out: Path | None, *, as_json: bool) -> None:
+    """``run`` with several seeds: exit status 1 where one of them failed."""
+    from creditlab import seeds as several
+    from creditlab import show
+
+    try:
+        wanted = several.parse(seeds)
+    except ValueError as error:
+        fail(f"--seeds: {error}", status=INVALID)
+    chosen, settings = read_spec(file), load_settings()
+    local = importlib.import_module("creditlab.local")
+    console = show.console(stderr=as_json)
+    try:
+        with show.Board(console) as board:
+            results = local.run_seeds(chosen, wanted, settings, board.update, out)
+    except local.RunError as error:
+        fail(f"{error.code}: {error}")
+    if as_json:
+        print_json(results)
+    else:
+        show.print_all(console, [several.table(results)])
+    raise typer.Exit(any(one["status"] == "failed" for one in results))
 
 
 app.add_typer(cli_jobs.app)

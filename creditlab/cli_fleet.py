@@ -8,13 +8,14 @@ import typer
 
 from creditlab.cli_keys import database
 from creditlab.shell import Json, fail, print_json, print_table, service
+from creditlab.show import JSON
 
 app = typer.Typer()
 
 
 @app.command()
 def workers(as_json: Json = False) -> None:
-    """List the workers and the jobs that they train."""
+    """List the workers, the jobs that they train, and their GPUs."""
     with service() as client:
         told = client.workers()
     if as_json:
@@ -25,12 +26,26 @@ def workers(as_json: Json = False) -> None:
         state = "gone" if not worker["alive"] else "draining" if worker["draining"] else "alive"
         busy = [slot["job_id"] for slot in worker["slots"] if slot["job_id"]]
         slots = f"{len(busy)} of {len(worker['slots'])}"
-        rows.append(
-            (worker["id"], worker["host"], worker["version"], state, slots, worker["last_heartbeat_at"][:19], *busy[:1])
-            + (() if busy else ("–",))
-        )
-        rows += [("", "", "", "", "", "", job_id) for job_id in busy[1:]]
-    print_table("worker", "host", "version", "state", "slots in use", "heartbeat (UTC)", "jobs", rows=rows)
+        first, *more = [*busy, *map(gpu_row, worker["gpus"])] or ["–"]
+        beat = worker["last_heartbeat_at"][:19]
+        rows.append((worker["id"], worker["host"], worker["version"], state, slots, beat, first))
+        rows += [("", "", "", "", "", "", one) for one in more]
+    heads = ("worker", "host", "version", "state", "slots in use", "heartbeat (UTC)", "jobs and GPUs")
+    print_table(*heads, rows=rows)
+
+
+def gpu_row(gpu: JSON) -> str:
+    """A GPU in a line; what its driver does not tell is left out."""
+    parts = [f"GPU {gpu['index']} {gpu['name'] or ''}".strip()]
+    if gpu["utilization"] is not None:
+        parts.append(f"{100 * gpu['utilization']:.0f} % busy")
+    if gpu["memory_total_bytes"]:
+        parts.append(f"{gpu['memory_used_bytes'] / 2**30:.1f} of {gpu['memory_total_bytes'] / 2**30:.1f} GiB")
+    if gpu["temperature_celsius"] is not None:
+        parts.append(f"{gpu['temperature_celsius']} °C")
+    if gpu["power_watts"] is not None:
+        parts.append(f"{gpu['power_watts']:.0f} W")
+    return ", ".join(parts)
 
 
 @app.command()
@@ -47,10 +62,16 @@ def queue(
         print_json(page)
         return
     rows = [
-        (one["position"], one["job_id"], (one["reason"] or "about to start").replace("_", " "), one["queued_at"][:19])
+        (
+            one["position"],
+            one["job_id"],
+            (one["reason"] or "about to start").replace("_", " "),
+            one["queued_at"][:19],
+            (one["estimated_start_at"] or "–")[:19],
+        )
         for one in page["data"]
     ]
-    print_table("position", "job", "reason", "queued (UTC)", rows=rows)
+    print_table("position", "job", "reason", "queued (UTC)", "starts about (UTC)", rows=rows)
     if page["has_more"]:
         typer.echo(f"more: creditlab queue --after {page['next']}", err=True)
 

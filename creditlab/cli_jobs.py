@@ -194,11 +194,18 @@ def artifacts(
         if download:
             download.mkdir(parents=True, exist_ok=True)
             for artifact in told["data"]:
-                client.download(job, artifact["name"], download)
+                if not artifact.get("expired"):
+                    client.download(job, artifact["name"], download)
     if as_json:
         print_json(told)
     else:
-        print_table("name", "bytes", "sha256", rows=[(one["name"], one["size"], one["sha256"]) for one in told["data"]])
+        heads = ("name", "bytes", "sha256", "kept until")
+        rows = [(one["name"], one["size"], one["sha256"], kept_until(one)) for one in told["data"]]
+        print_table(*heads, rows=rows)
+
+
+def kept_until(artifact: dict[str, Any]) -> str:
+    return "expired" if artifact.get("expired") else artifact.get("expires_at") or ""
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """The commands about webhooks: who is told of what happens to jobs."""
 # ruff: noqa: FBT002  (flags are keywords on a command line)
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from creditlab.shell import Json, print_json, print_table, service
+from creditlab.show import JSON
 
 app = typer.Typer(no_args_is_help=True, help="List, make, delete and try out webhooks, and see what was sent.")
 
@@ -66,6 +67,7 @@ def deliveries(
     webhook: Webhook,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
     after: Annotated[str | None, typer.Option(help="cursor that the page before ended with")] = None,
+    tries: Annotated[bool, typer.Option(help="show every try of a message")] = False,
     as_json: Json = False,
 ) -> None:
     """List what was sent to a webhook, newest first."""
@@ -74,17 +76,19 @@ def deliveries(
     if as_json:
         print_json(page)
         return
-    rows = [
-        (
-            sent["id"],
-            sent["type"],
-            sent["status"],
-            sent["attempts"],
-            sent["answer_status"] or sent["error"] or "–",
-            sent["created_at"][:19],
-        )
-        for sent in page["data"]
-    ]
-    print_table("message", "type", "status", "attempts", "answer", "created (UTC)", rows=rows)
+    heads = ("message", "type", "status", "tries", "answer", "created (UTC)")
+    rows = [row for sent in page["data"] for row in (message(sent), *(map(attempt, sent["tries"]) if tries else ()))]
+    print_table(*heads, rows=rows)
     if page["has_more"]:
         typer.echo(f"more: creditlab webhooks deliveries {webhook} --after {page['next']}", err=True)
+
+
+def message(sent: JSON) -> tuple[Any, ...]:
+    answer = sent["answer_status"] or sent["error"] or "–"
+    return sent["id"], sent["type"], sent["status"], sent["attempts"], answer, sent["created_at"][:19]
+
+
+def attempt(one: JSON) -> tuple[Any, ...]:
+    """A row for one try, below its message."""
+    took = "no answer yet" if one["duration_ms"] is None else f"{one['duration_ms']:.0f} ms"
+    return "", "", took, one["number"], one["answer_status"] or one["error"] or "–", one["at"][:19]

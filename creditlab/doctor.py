@@ -15,7 +15,9 @@ from credit import spec
 from creditlab.broker import server_binary
 from lab import bell, fleet
 from lab.db import Database
-from lab.errors import DatabaseUnavailable
+from lab.errors import DatabaseUnavailable, StoreUnavailable
+from lab.files import open_store
+from lab.places import bucket_of
 from lab.settings import Settings
 
 LITTLE_BYTES, SCARCE_BYTES = 200 * 2**20, 2 * 2**30
@@ -121,8 +123,25 @@ def broker(settings: Settings) -> Iterator[Finding]:
 
 
 def store(settings: Settings) -> Iterator[Finding]:
-    advice = "make CREDITLAB_ARTIFACT_URL a folder that may be written to; until then finished jobs wait"
-    yield writable("artifact store", settings.artifacts_dir, advice)
+    check, until = "artifact store", "until then finished jobs wait"
+    bucket = bucket_of(settings.artifact_url)
+    if bucket is None and not settings.artifacts_dir.is_dir():  # a doctor only looks
+        advice = f"make CREDITLAB_ARTIFACT_URL a folder that may be written to; {until}"
+        yield writable(check, settings.artifacts_dir, advice)
+        return
+    try:
+        open_store(settings).probe()
+    except ValueError as error:
+        yield Finding(check, "problem", str(error), f"mend the setting; {until}")
+    except StoreUnavailable as error:
+        names = "CREDITLAB_ARTIFACT_URL" if bucket is None else "CREDITLAB_ARTIFACT_URL, CREDITLAB_S3_ENDPOINT_URL"
+        what = (
+            "let it be written to" if bucket is None else "make the bucket, start the server, let the key write there"
+        )
+        detail = f"{settings.artifact_url} cannot be written, read and cleared: {error.reason}"
+        yield Finding(check, "problem", detail, f"{what}, or mend {names}; {until}")
+    else:
+        yield Finding(check, "ok", f"{settings.artifact_url} can be written, read and cleared")
 
 
 def datasets(settings: Settings) -> Iterator[Finding]:

@@ -133,12 +133,13 @@ class Board:
         """Show the job as it now is (the API's JSON, or as much of it as there is without the service) and a note."""
         told = ", ".join(filter(None, (standing(job), note)))
         progress, method, identity = job.get("progress") or {}, job["spec"]["method"]["name"], job.get("id", "")
-        key = identity or method
+        title = job.get("title") or method
+        key = identity or title
         if self.live:
             if key not in self.bars:
-                self.bars[key] = self.live.add_task(method, total=1.0, standing="")
+                self.bars[key] = self.live.add_task(title, total=1.0, standing="")
             done = fetched(job) if job.get("fetching") else progress.get("fraction")
             self.live.update(self.bars[key], completed=done or 0.0, standing=told)
         elif self.said.get(key) != (state := (job["status"], int(progress.get("epoch") or 0), int(10 * fetched(job)))):
             self.said[key] = state
-            self.out.print(f"{identity} {method}: {told}".strip(), markup=False, soft_wrap=True)
+            self.out.print(f"{identity} {title}: {told}".strip(), markup=False, soft_wrap=True)

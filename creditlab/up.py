@@ -107,7 +107,8 @@ class Stack:
         logs.mkdir(parents=True, exist_ok=True)
         self._claim_folder()
         refuse_busy(self.host, self.port)
-        env = self.settings.environment() | {"CREDITLAB_BROKER_URL": self._broker_url(), "PYTHONUNBUFFERED": "1"}
+        env = os.environ | self.settings.environment()
+        env |= {"CREDITLAB_BROKER_URL": self._broker_url(), "PYTHONUNBUFFERED": "1"}
         self._migrate()
         python = (sys.executable, "-m")
         self.children = [

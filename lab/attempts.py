@@ -40,6 +40,8 @@ class Attempt:
     """How long earlier attempts have run."""
     checkpoints: tuple[Stored, ...] = ()
     """Where it may go on from, the latest first."""
+    traceparent: str | None = None
+    """The trace of the job's submission."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def claim(
         return None
     tx.add(tables.Attempt(job_id=job.id, number=job.attempt, worker=worker, started_at=moment))
     latest = checkpoints.of(tx, job.id)
-    return Attempt(job.id, job.attempt, job.fence, job.spec, lease_seconds, job.ran_seconds, latest)
+    known = (job.ran_seconds, latest, job.traceparent)
+    return Attempt(job.id, job.attempt, job.fence, job.spec, lease_seconds, *known)
 
 
 def record(tx: Session, attempt: Attempt, batch: Sequence[events.Event], number: int | None = None) -> Orders:
@@ -272,4 +275,5 @@ def _requeue(
 def _close(tx: Session, attempt: Attempt, job: tables.Job, outcome: str) -> None:
     row = tx.get_one(tables.Attempt, (attempt.job_id, attempt.number))
     row.ended_at, row.outcome = now(tx), outcome
+    counters.count_attempt(tx, outcome)
     job.ran_seconds += max(0.0, (row.ended_at - row.started_at).total_seconds())

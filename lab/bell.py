@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,6 +58,7 @@ def configure(settings: Settings) -> None:
     app.conf.broker_url = settings.broker_url
     app.conf.broker_transport_options = folders(url) if url.startswith("filesystem://") else OPTIONS
     _pulse.forget()
+    _cord.forget()
 
 
 def folders(url: str) -> dict[str, str]:
@@ -92,11 +94,45 @@ def _forget(tx: Session) -> None:
 def ring(queues: Sequence[str]) -> None:
     """Send one message each, without retries. A failure is logged: the queued rows are there, somebody rings again."""
     try:
-        with quick_connection() as connection:
-            for queue in queues:
-                app.send_task(TASK, kwargs={"queue": queue}, queue=queue, connection=connection, retry=False)
+        _cord.pull(queues)
     except AWAY as error:
         log.warning("a bell was not heard: %s", error)
+
+
+class Cord:
+    """The connection that bells are rung through, one ring at a time; making one takes longer than many rings."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._producer: Any = None
+
+    def forget(self) -> None:
+        """Close the connection, if there is one; the next ring makes another."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(*AWAY):
+                producer.connection.close()
+
+    def pull(self, queues: Sequence[str]) -> None:
+        """Raises what ``AWAY`` names. A connection that was kept may have been lost meanwhile: then a new one rings."""
+        with self._lock:
+            kept = self._producer is not None
+            try:
+                self._send(queues)
+            except AWAY:
+                self.forget()
+                if not kept:
+                    raise
+                self._send(queues)
+
+    def _send(self, queues: Sequence[str]) -> None:
+        if self._producer is None:
+            self._producer = app.amqp.Producer(quick_connection(), auto_declare=False)
+        for queue in queues:
+            app.send_task(TASK, kwargs={"queue": queue}, queue=queue, producer=self._producer, retry=False)
+
+
+_cord = Cord()
 
 
 def alive() -> bool:

@@ -1,7 +1,11 @@
 """The data sets that users have sent: their rows, their files, and what a spec says of them. One query for each."""
 
 import re
+import secrets
+from collections.abc import Collection
+from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete as delete_rows
@@ -10,9 +14,22 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from credit import spec
+from credit.durable import publish
+from credit.events import RunError
+from credit.uploads.content import content_sha256
 from lab import projects, tables
-from lab.db import now, take
-from lab.errors import BuiltIn, DatasetInUse, DatasetNotFound, InvalidDataset, InvalidSpec, NameTaken
+from lab.db import Database, now, take
+from lab.errors import (
+    BuiltIn,
+    DatasetInUse,
+    DatasetNotFound,
+    InvalidDataset,
+    InvalidSpec,
+    LabError,
+    NameTaken,
+    StoreUnavailable,
+)
+from lab.files import Store
 from lab.ids import new_id
 from lab.settings import Settings
 from lab.specs import show
@@ -40,15 +57,33 @@ def check_name(name: str, description: str | None) -> None:
         raise InvalidDataset("description", f"is not a text of at most {MAX_DESCRIPTION} characters")
 
 
-def add(
-    tx: Session, settings: Settings, name: str, description: str | None, checked: Checked
+def keep(
+    db: Database, store: Store, name: str, description: str | None, checked: Checked
 ) -> tuple[tables.Dataset, bool]:
-    """Keep a data set; False where the project had its content before, under whatever name.
+    """Put a data set's file into the store and add its row; False where the project had its content before.
+
+    The file goes first, without a transaction: nobody waits for it, and no row is ever without one.
 
     Raises:
         NameTaken: another data set of the project has the name.
         QuotaExceeded: the project may not store so much more.
+        StoreUnavailable: the store does not take the file.
     """
+    if not store.has(location_of(checked.sha256), checked.bytes):
+        store.put(checked.path, location_of(checked.sha256))
+    try:
+        with db.write() as tx:
+            return _add(tx, store, name, description, checked)
+    except LabError:
+        with suppress(LabError), db.write() as tx:
+            _drop_unused(tx, store, checked.sha256)
+        raise
+
+
+def _add(
+    tx: Session, store: Store, name: str, description: str | None, checked: Checked
+) -> tuple[tables.Dataset, bool]:
+    """The row of a data set whose file is in the store. Raises NameTaken, QuotaExceeded, StoreUnavailable."""
     take(tx, checked.sha256)
     if known := _with_content(tx, checked.sha256):
         return known, False
@@ -80,8 +115,9 @@ def add(
         if known := _with_content(tx, checked.sha256):
             return known, False
         raise NameTaken(name, "another data set") from None
-    # within the transaction: who deletes the same content waits for it, so the rows never outlive the file
-    checked.path.replace(settings.uploads_dir / f"{row.sha256}.safetensors")
+    # who deletes the same content waits for this transaction, so the rows never outlive the file
+    if not store.has(location_of(row.sha256), row.bytes):
+        raise StoreUnavailable("the same content was deleted meanwhile")
     return row, True
 
 
@@ -100,25 +136,79 @@ def find(tx: Session, key: str, *, lock: bool = False) -> tables.Dataset:
     return row
 
 
-def delete(tx: Session, settings: Settings, key: str) -> None:
-    """Forget a data set and its file.
+def delete(tx: Session, store: Store, settings: Settings, key: str) -> None:
+    """Forget a data set and its file; copies on other machines go when their workers next look.
 
     Raises:
         DatasetNotFound: there is none.
         DatasetInUse: a job that has not ended uses it.
         BuiltIn: it comes with CreditLab.
+        StoreUnavailable: the store does not let go of the file.
     """
     if key in spec.menu(spec.Dataset):
         raise BuiltIn(key)
+    take(tx, find(tx, key).sha256)
     row = find(tx, key, lock=True)
     users = select(tables.Job.id).where(tables.Job.dataset == row.id, tables.Job.status.not_in(TERMINAL))
     if user := tx.scalar(users.limit(1)):
         raise DatasetInUse(key, user)
-    take(tx, row.sha256)
     tx.execute(delete_rows(tables.Dataset).where(tables.Dataset.id == row.id))
+    if _drop_unused(tx, store, row.sha256):
+        copy_of(settings, row.sha256).unlink(missing_ok=True)
+
+
+def _drop_unused(tx: Session, store: Store, sha256: str) -> bool:
+    """Remove the file of a content that no row has, in any project; whether that is so."""
+    take(tx, sha256)
     everybodys = tables.Dataset.__table__.c  # not confined to the caller's project: the file may be another's, too
-    if tx.execute(select(everybodys.id).where(everybodys.sha256 == row.sha256).limit(1)).first() is None:
-        (settings.uploads_dir / f"{row.sha256}.safetensors").unlink(missing_ok=True)
+    unused = tx.execute(select(everybodys.id).where(everybodys.sha256 == sha256).limit(1)).first() is None
+    if unused:
+        store.remove(location_of(sha256))
+    return unused
+
+
+def location_of(sha256: str) -> str:
+    """Where in the store the file of a content is."""
+    return f"datasets/{sha256}/images.safetensors"
+
+
+def copy_of(settings: Settings, sha256: str) -> Path:
+    """Where on this machine the file of a content is, or would be."""
+    return settings.uploads_dir / f"{sha256}.safetensors"
+
+
+def fetch(store: Store, settings: Settings, dataset: spec.Uploaded) -> None:
+    """Have the file of a data set on this machine, whole and checked; it stays here for the next run.
+
+    Raises:
+        RunError: ``dataset_unavailable``, it is gone or damaged.
+        StoreUnavailable: the store does not answer.
+    """
+    path = copy_of(settings, dataset.sha256)
+    placed = settings.datasets_dir and settings.datasets_dir / path.name
+    if path.is_file() or (placed and placed.is_file()):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        store.fetch(location_of(dataset.sha256), draft)
+        if content_sha256(draft) != dataset.sha256:
+            told = "is damaged in the artifact store; delete the data set and send it again"
+            raise RunError("dataset_unavailable", f"the file of data set {dataset.name} {told}")
+        publish(draft, path)
+    except FileNotFoundError:
+        told = "is neither on this machine nor in the artifact store; send the data set again"
+        raise RunError("dataset_unavailable", f"the file of data set {dataset.name} {told}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sweep(tx: Session, copies: Collection[Path]) -> None:
+    """Remove those of this machine's copies whose data set has been deleted; ``tx`` began after they were listed."""
+    known = set(tx.scalars(select(tables.Dataset.sha256).where(tables.Dataset.sha256.in_([c.stem for c in copies]))))
+    for path in copies:
+        if path.stem not in known:
+            path.unlink(missing_ok=True)
 
 
 def _with_content(tx: Session, sha256: str) -> tables.Dataset | None:

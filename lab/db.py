@@ -12,10 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
 
+from lab.columns import Moment
 from lab.errors import DatabaseUnavailable
 
 BUSY_MS = 10_000
@@ -41,12 +44,15 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+        self.engine: Engine
         self.reading: Engine
+        self.asking: Engine
         if parsed.get_backend_name() == "postgresql":
             self.engine = postgresql(parsed.set(drivername="postgresql+psycopg"), pool_size)
             self.reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self.asking = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         elif parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-            self.reading = self.engine = sqlite(parsed, pool_size)
+            self.reading = self.asking = self.engine = sqlite(parsed, pool_size)
         else:
             raise ValueError(
                 f"{parsed.get_backend_name()} is not a database this service knows: sqlite:///file or postgresql://"
@@ -67,6 +73,18 @@ class Database:
         """
         with self._transaction(self.reading) as tx:
             yield tx
+
+    def row(self, statement: Select[Any], **values: Any) -> Row[Any] | None:
+        """The only row of one statement, or None: without a transaction around it, and not confined to a caller.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached or is too busy.
+        """
+        try:
+            with self.asking.connect() as connection:
+                return connection.execute(statement, values).one_or_none()
+        except AWAY as error:
+            raise DatabaseUnavailable from error
 
     @contextmanager
     def write(self) -> Iterator[Tx]:
@@ -131,6 +149,23 @@ def now(tx: Session) -> datetime:
     if tx.get_bind().dialect.name == "postgresql":
         return cast("datetime", tx.scalar(select(func.clock_timestamp()))).astimezone(UTC)
     return datetime.now(UTC)
+
+
+class Clock(FunctionElement[datetime]):
+    """``now`` as a column: the time beside what else a query asks for."""
+
+    type = Moment()
+    inherit_cache = True
+
+
+@compiles(Clock, "postgresql")
+def _clock_of_the_server(_element: Clock, _compiler: Any, **_: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(Clock, "sqlite")
+def _clock_of_the_host(_element: Clock, _compiler: Any, **_: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'"
 
 
 def take(tx: Session, name: str) -> None:

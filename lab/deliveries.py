@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,8 @@ JITTER = 0.2
 CLAIM_SECONDS = 60
 """A sender that has not said how it went for so long is gone: the message is sent again, under the same id."""
 KEPT = timedelta(days=30)
+TRIES_KEPT = 20
+"""Of one message: more only where it is sent again on request."""
 GONE = 410
 
 
@@ -59,7 +61,7 @@ def log_of(tx: Session, webhook_id: str, limit: int, after: str | None, *, secre
     rows = list(tx.scalars(wanted.order_by(tables.Delivery.id.desc()).limit(limit + 1)))
     page, has_more = rows[:limit], len(rows) > limit
     cursor = cursors.make(secret, page[-1].id, filters) if has_more else None
-    return {"object": "list", "data": [view(row) for row in page], "has_more": has_more, "next": cursor}
+    return {"object": "list", "data": views(tx, page), "has_more": has_more, "next": cursor}
 
 
 def again(tx: Session, hook: tables.Webhook, delivery_id: str) -> tables.Delivery:
@@ -79,7 +81,17 @@ def refuse_disabled(hook: tables.Webhook) -> None:
         raise LabError(409, "webhook_disabled", "The webhook is disabled", detail)
 
 
-def view(row: tables.Delivery) -> dict[str, Any]:
+def views(tx: Session, rows: Sequence[tables.Delivery]) -> list[dict[str, Any]]:
+    """Messages with their tries, the oldest try first; the tries of all of them are read at once."""
+    tries: dict[str, list[dict[str, Any]]] = {row.id: [] for row in rows}
+    known = select(tables.Try).where(tables.Try.delivery_id.in_(tries)).order_by(tables.Try.number)
+    for one in tx.scalars(known):
+        shown = {name: getattr(one, name) for name in ("number", "duration_ms", "answer_status", "error")}
+        tries[one.delivery_id].append(shown | {"at": rfc3339(one.at)})
+    return [view(row, tries[row.id]) for row in rows]
+
+
+def view(row: tables.Delivery, tries: list[dict[str, Any]]) -> dict[str, Any]:
     names = ("id", "webhook_id", "type", "status", "attempts", "answer_status", "error")
     times = ("created_at", "attempted_at", "delivered_at")
     return {
@@ -87,6 +99,7 @@ def view(row: tables.Delivery) -> dict[str, Any]:
         **{name: getattr(row, name) for name in names},
         **{name: rfc3339(getattr(row, name)) for name in times},
         "next_attempt_at": rfc3339(row.next_at),
+        "tries": tries,
         "payload": json.loads(row.body),
     }
 
@@ -114,11 +127,17 @@ def claim(tx: Session, ids: Collection[str]) -> list[Errand]:
         rotating = hook.old_secret_until is not None and hook.old_secret_until > moment
         secrets = [hook.secret] + ([hook.old_secret] if rotating and hook.old_secret else [])
         errands.append(Errand(row.id, row.attempts, hook.id, hook.url, secrets, row.body.encode()))
+        tx.add(tables.Try(delivery_id=row.id, number=row.attempts, at=moment))
+        older = (tables.Try.delivery_id == row.id, tables.Try.number <= row.attempts - TRIES_KEPT)
+        tx.execute(delete(tables.Try).where(*older))
     return errands
 
 
-def settle(tx: Session, errand: Errand, status: int | None, error: str | None) -> bool:
-    """Write how a try went; False where the message is not this sender's any more."""
+def settle(tx: Session, errand: Errand, status: int | None, error: str | None, seconds: float) -> bool:
+    """Write how a try went and how long it took; False where the message is not this sender's any more."""
+    this = (tables.Try.delivery_id == errand.id, tables.Try.number == errand.number)
+    went = {"answer_status": status, "error": error, "duration_ms": round(1000 * seconds, 3)}
+    tx.execute(update(tables.Try).where(*this).values(went))
     mine = (tables.Delivery.attempts == errand.number, tables.Delivery.status == "pending")
     row = tx.scalar(select(tables.Delivery).where(tables.Delivery.id == errand.id, *mine).with_for_update())
     if row is None:

@@ -114,6 +114,12 @@ class ArtifactNotFound(LabError):
         super().__init__(404, "not_found", "There is no such thing", detail)
 
 
+class ArtifactExpired(LabError):
+    def __init__(self, name: str, moment: str | None) -> None:
+        detail = f"{name[:100]!r} was kept until {moment}; the job's results and metrics are still there"
+        super().__init__(410, "artifact_expired", "The file has expired", detail)
+
+
 class WrongState(LabError):
     """The job is in a state that does not allow the command; ``allowed`` are the states that do."""
 
@@ -219,6 +225,15 @@ class PreconditionRequired(LabError):
 class DatabaseUnavailable(LabError):
     def __init__(self, detail: str = "the database does not answer; try again") -> None:
         super().__init__(503, "database_unavailable", "The database is away", detail)
+
+
+class StoreUnavailable(LabError):
+    """The artifact store does not answer, or does not do as it is told; ``reason`` is for operators."""
+
+    def __init__(self, reason: str) -> None:
+        detail = "the artifact store does not answer; try again"
+        super().__init__(503, "storage_unavailable", "The artifact store is away", detail)
+        self.reason = reason
 
 
 class BrokerUnavailable(LabError):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, Subquery, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from lab import cursors, projects, tables
+from lab import cursors, projects, schedule, tables
 from lab.db import now, rfc3339
 from lab.errors import JobNotFound
 from lab.jobs import get
@@ -38,7 +38,17 @@ class Worker:
     @property
     def free(self) -> int:
         """Slots that would take a job now."""
-        return max(0, self.row.slots - len(self.jobs)) if self.alive and not self.row.draining else 0
+        return max(0, self.row.slots - len(self.jobs)) if self.ready else 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes jobs, sooner or later."""
+        return self.alive and not self.row.draining
+
+    @property
+    def gpus(self) -> list[dict[str, Any]]:
+        """What its GPUs do; what they did when it was last heard of is of no use."""
+        return self.row.gpus if self.alive else []
 
 
 def workers(tx: Session, project_id: str | None = None) -> Page:
@@ -89,6 +99,7 @@ def worker_view(worker: Worker, project_id: str | None) -> dict[str, Any]:
         "started_at": rfc3339(row.started_at),
         "last_heartbeat_at": rfc3339(row.heartbeat_at),
         "slots": slots + [idle] * (row.slots - len(slots)),
+        "gpus": worker.gpus,
     }
 
 
@@ -133,7 +144,7 @@ def queue(tx: Session, limit: int, after: str | None, *, secret: str, view: View
     rows = list(tx.execute(waiting.limit(limit + 1)))
     page, has_more = rows[:limit], len(rows) > limit
     cursor = cursors.make(secret, f"{page[-1].priority} {page[-1].id}", made_for) if has_more else None
-    return {"object": "list", "data": entries(tx, page), "has_more": has_more, "next": cursor}
+    return {"object": "list", "data": entries(tx, page, view), "has_more": has_more, "next": cursor}
 
 
 def queued(tx: Session, job_id: str, *, view: View = View()) -> Page:
@@ -141,13 +152,17 @@ def queued(tx: Session, job_id: str, *, view: View = View()) -> Page:
     if view.project_id not in {None, get(tx, job_id).project_id}:
         raise JobNotFound(job_id)
     ranked = view.ranked()
-    data = entries(tx, list(tx.execute(view.shown(ranked).where(ranked.c.id == job_id))))
+    data = entries(tx, list(tx.execute(view.shown(ranked).where(ranked.c.id == job_id))), view)
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
-def entries(tx: Session, jobs: Sequence[Any]) -> list[dict[str, Any]]:
+def entries(tx: Session, jobs: Sequence[Any], view: View) -> list[dict[str, Any]]:
     """Jobs as the queue shows them."""
     moment, there = now(tx), fleet(tx)
+    near = any(job.position <= schedule.LOOKED_AT for job in jobs)
+    ready = [worker.row for worker in there if worker.ready]
+    starts = schedule.starts(tx, ready, moment, view.running_jobs) if near else {}
+    unknown = schedule.Start(missing="too_far_back" if ready else "no_worker")
     told = select(tables.Event.job_id, func.max(tables.Event.at)).where(
         tables.Event.job_id.in_([job.id for job in jobs]), tables.Event.type == "status"
     )
@@ -160,7 +175,8 @@ def entries(tx: Session, jobs: Sequence[Any]) -> list[dict[str, Any]]:
             "reason": reason(job, there, moment),
             "priority": job.priority,
             "queued_at": rfc3339(since.get(job.id, job.created_at)),
-            "estimated_start_at": None,
+            "estimated_start_at": rfc3339(starts.get(job.id, unknown).at),
+            "estimate_missing": starts.get(job.id, unknown).missing,
         }
         for job in jobs
     ]
@@ -172,7 +188,7 @@ def reason(job: Any, there: Sequence[Worker], moment: datetime) -> str | None:
         return "retry_backoff"
     if not job.has_room:
         return "project_quota"
-    ready = [worker for worker in there if worker.alive and not worker.row.draining]
+    ready = [worker for worker in there if worker.ready]
     if not ready:
         return "no_worker"
     able = [worker for worker in ready if worker.row.cuda or job.queue != "cuda"]

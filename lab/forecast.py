@@ -62,7 +62,7 @@ def forecast(tx: Session, run: spec.Run, *, memory_limit: int) -> Forecast:
 def check(tx: Session, run: spec.Run, *, memory_limit: int) -> None:
     """Refuse what ``forecast`` would; the database is only asked where a limit of time needs it. Raises InvalidSpec."""
     if run.max_runtime_seconds is None:
-        warnings(run, analytic(run), memory_limit)
+        refuse([too_large(run, memory.peak_bytes(run), memory_limit)])
     else:
         forecast(tx, run, memory_limit=memory_limit)
 
@@ -78,7 +78,7 @@ def machine_of(tx: Session, run: spec.Run) -> duration.Machine:
 def pace_of(tx: Session, run: spec.Run) -> float | None:
     """Median of measured over calculated seconds of finished jobs like this one; None where there are none.
 
-    Alike are jobs of the same method, kind of model, device, precision and number of threads.
+    Alike are jobs of the same method, kind of model, device, precision, engine and numbers of threads and of devices.
     """
     recent = select(tables.Job.id).where(tables.Job.method == run.method.name).order_by(tables.Job.id.desc())
     done = (
@@ -95,8 +95,9 @@ def pace_of(tx: Session, run: spec.Run) -> float | None:
 
 
 def alike(known: dict[str, Any], run: spec.Run) -> bool:
-    ours = run.training
-    return all(known["training"][name] == getattr(ours, name) for name in ("device", "precision", "threads"))
+    ours, theirs = run.training, {"devices": 1, "engine": "auto"} | known["training"]
+    same = ("device", "precision", "engine", "threads", "devices")
+    return all(theirs[name] == getattr(ours, name) for name in same)
 
 
 def pace(finished: Any, machine: duration.Machine) -> float | None:
@@ -110,25 +111,35 @@ def pace(finished: Any, machine: duration.Machine) -> float | None:
 
 def warnings(run: spec.Run, told: Forecast, memory_limit: int) -> list[dict[str, str]]:
     """What may exceed a limit. Raises InvalidSpec for what certainly does."""
-    found = [too_large(run, told, memory_limit), too_long(run, told)]
-    refused = [{"pointer": one["pointer"], "detail": one["detail"]} for one in found if one and one["refused"]]
-    if refused:
-        raise InvalidSpec(refused)
+    found = [too_large(run, told.peak_memory_bytes, memory_limit), too_long(run, told)]
+    refuse(found)
     return [{name: one[name] for name in ("pointer", "code", "detail")} for one in found if one]
 
 
-def too_large(run: spec.Run, told: Forecast, limit: int) -> dict[str, Any] | None:
-    """Step and data set together against the memory; the pointer is to what takes most of it."""
+def refuse(found: list[dict[str, Any] | None]) -> None:
+    """Raises InvalidSpec where a limit is certainly exceeded."""
+    refused = [{"pointer": one["pointer"], "detail": one["detail"]} for one in found if one and one["refused"]]
+    if refused:
+        raise InvalidSpec(refused)
+
+
+def too_large(run: spec.Run, step: int, limit: int) -> dict[str, Any] | None:
+    """Step and data set together against the memory; the pointer is to what takes most of it.
+
+    Processes that train together on the CPU each hold both; on CUDA each has a device of its own.
+    """
     data = run.dataset
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
     images = (pixels + LABEL_BYTES) * (data.train_images + data.validation_images + data.test_images)
-    needed = told.peak_memory_bytes + images
+    processes = 1 if run.training.device.startswith("cuda") else run.training.devices
+    needed = processes * (step + images)
     if needed <= limit / MARGIN:
         return None
     state = memory.state_bytes(run)
-    shares = {"#/dataset": images, "#/model": state, "#/training/batch_size": told.peak_memory_bytes - state}
+    shares = {"#/dataset": images, "#/model": state, "#/training/batch_size": step - state}
     figures = ", ".join(f"{size} for {name[2:]}" for name, size in shares.items())
-    detail = f"needs about {needed} bytes of memory ({figures}), and the limit is {limit}"
+    each = f" in each of {processes} processes" if processes > 1 else ""
+    detail = f"needs about {needed} bytes of memory ({figures}{each}), and the limit is {limit}"
     return {
         "pointer": max(shares, key=shares.__getitem__),
         "code": "memory",

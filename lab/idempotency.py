@@ -53,11 +53,7 @@ class Request:
             IdempotencyMismatch: the key was used for another one.
         """
         found = tx.get(tables.IdempotencyRecord, self._identity(tx))
-        if found is None or found.expires_at <= now(tx):
-            return None
-        if found.fingerprint != self.fingerprint:
-            raise IdempotencyMismatch
-        return Answer(found.status, found.headers, found.body)
+        return None if found is None or found.expires_at <= now(tx) else self._answer(found)
 
     def begin(self, tx: Session) -> Answer | None:
         """As ``find``, at the begin of the transaction that will answer; nobody else answers it meanwhile.
@@ -71,16 +67,25 @@ class Request:
             number = int.from_bytes(hashlib.sha256(identity).digest()[:8], "big", signed=True)
             if not tx.scalar(select(func.pg_try_advisory_xact_lock(number))):
                 raise RequestInProgress
-        return self.find(tx)
+        found = tx.get(tables.IdempotencyRecord, self._identity(tx))
+        if found is not None and found.expires_at <= now(tx):
+            tx.delete(found)
+            tx.flush()
+            return None
+        return None if found is None else self._answer(found)
 
     def keep(self, tx: Session, answer: Answer) -> None:
         """Keep the answer for a day, together with what it tells of."""
         moment = now(tx)
         row = dict(zip(("project_id", "method", "path", "key"), self._identity(tx), strict=True))
-        table = tables.IdempotencyRecord
-        tx.execute(delete(table).filter_by(**row))  # one that has expired
-        tx.add(table(**row, **vars(answer), fingerprint=self.fingerprint, created_at=moment, expires_at=moment + KEPT))
+        kept = {"fingerprint": self.fingerprint, "created_at": moment, "expires_at": moment + KEPT}
+        tx.add(tables.IdempotencyRecord(**row, **vars(answer), **kept))
         tx.flush()
+
+    def _answer(self, found: tables.IdempotencyRecord) -> Answer:
+        if found.fingerprint != self.fingerprint:
+            raise IdempotencyMismatch
+        return Answer(found.status, found.headers, found.body)
 
     def _identity(self, tx: Session) -> tuple[str, str, str, str]:
         return projects.project_of(tx), self.method, self.path, self.key

@@ -8,11 +8,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from credit import spec
-from lab import bell, progress, specs, tables
+from lab import bell, progress, specs, tables, traces
 from lab.db import now
 from lab.errors import JobNotFound, WrongState
 from lab.ids import new_id
-from lab.moves import log, move
+from lab.moves import move, write_last
 from lab.states import EDGES, HELD, TERMINAL, Event, State, targets
 
 NAME_LIMIT = 200
@@ -77,8 +77,14 @@ def retry(tx: Session, job_id: str) -> tables.Job:
     return _queue(tx, job)
 
 
+def require_end(tx: Session, job_id: str) -> None:
+    """Make sure that a job has ended. Raises JobNotFound, WrongState."""
+    if (status := get(tx, job_id).status) not in TERMINAL:
+        raise WrongState("delete", status, sorted(TERMINAL))
+
+
 def delete(tx: Session, job_id: str) -> None:
-    """Forget a job that has ended, with its metrics, log and artifacts.
+    """Forget a job that has ended, with its metrics and log; its files are removed before.
 
     Raises:
         JobNotFound: there is none.
@@ -86,7 +92,7 @@ def delete(tx: Session, job_id: str) -> None:
     """
     gone = delete_rows(tables.Job).where(tables.Job.id == job_id, tables.Job.status.in_(TERMINAL))
     if tx.scalar(gone.returning(tables.Job.id)) is None:
-        raise WrongState("delete", get(tx, job_id).status, sorted(TERMINAL))
+        require_end(tx, job_id)
 
 
 def _command(tx: Session, job_id: str, event: Event, why: str, already: State | None = None) -> tables.Job:
@@ -129,11 +135,17 @@ def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
         queue=queue,
         priority=run.priority,
         progress=progress.none_yet(run),
+        rung_at=moment,
         created_at=moment,
-        last_seq=0,
+        started_at=None,
+        finished_at=None,
+        error=None,
+        last_seq=1,
+        traceparent=traces.traceparent(),
     )
     tx.add(job)
     tx.flush()
     tx.add_all(tables.Label(job_id=job.id, key=key, value=value) for key, value in run.labels.items())
-    log(tx, job, moment, progress.Note("status", "submitted", {"status": job.status}))
-    return _queue(tx, job)
+    write_last(tx, job, moment, progress.Note("status", "submitted", {"status": job.status}))
+    bell.ring_after_commit(tx, job.queue)
+    return job

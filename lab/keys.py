@@ -12,11 +12,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from lab import cursors, projects, tables
-from lab.db import Database, now, rfc3339
+from lab.db import Clock, Database, now, rfc3339
 from lab.errors import DatabaseUnavailable, InvalidKey, KeyNotFound, MissingScope, VersionMismatch
 from lab.ids import new_id
 from lab.projects import Caller, Quotas
@@ -26,6 +26,14 @@ from lab.tables import SCOPES
 PREFIX = "clk_"
 RANDOM, CHECK = 22, 6
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+OWNER = (
+    select(tables.Key.id, tables.Key.project_id, tables.Key.scope)
+    .add_columns(tables.Key.revoked_at, tables.Key.expires_at, tables.Key.last_used_at, Clock().label("moment"))
+    .add_columns(*(getattr(tables.Project, quota) for quota in Quotas.__dataclass_fields__))
+    .join_from(tables.Key, tables.Project, tables.Project.id == tables.Key.project_id)
+    .where(tables.Key.sha256 == bindparam("sha256"))
+)
+"""What every request asks of its key."""
 USED_AFTER = timedelta(minutes=1)
 """A use within a minute of the last one is not written: reading with a key must not become writing."""
 
@@ -68,24 +76,17 @@ def caller_with(database: Database, secret: str, settings: Settings) -> Caller:
     """
     if not is_wellformed(secret):
         raise InvalidKey("this is not a key of this service: clk_ and 28 letters and digits, the last six a checksum")
-    with database.read() as tx:
-        found = tx.execute(
-            select(tables.Key, tables.Project)
-            .join(tables.Project, tables.Project.id == tables.Key.project_id)
-            .where(tables.Key.sha256 == hash_of(secret))
-        ).one_or_none()
-        moment = now(tx)
-    if found is None:
+    key = database.row(OWNER, sha256=hash_of(secret))
+    if key is None:
         raise InvalidKey("no such key was made here")
-    key, project = found
     if key.revoked_at is not None:
         raise InvalidKey(f"the key was revoked at {rfc3339(key.revoked_at)}")
-    if key.expires_at is not None and key.expires_at <= moment:
+    if key.expires_at is not None and key.expires_at <= key.moment:
         raise InvalidKey(f"the key expired at {rfc3339(key.expires_at)}")
-    if key.last_used_at is None or key.last_used_at <= moment - USED_AFTER:
+    if key.last_used_at is None or key.last_used_at <= key.moment - USED_AFTER:
         with suppress(DatabaseUnavailable):  # not worth an answer
             note_use(database, key.id)
-    return Caller(project.id, key.id, key.scope, Quotas.of(project, settings))
+    return Caller(key.project_id, key.id, key.scope, Quotas.of(key, settings))
 
 
 def note_use(database: Database, key_id: str) -> None:

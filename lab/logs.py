@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-CONTEXT = ("request_id", "key_id", "job_id", "attempt", "method", "path", "status", "duration_ms")
+CONTEXT = ("request_id", "trace_id", "key_id", "job_id", "attempt", "method", "path", "status", "duration_ms")
 """Fields beside the message, where there are some. Nothing else of a record is written: no header, no body."""
 
 _bound: ContextVar[dict[str, Any]] = ContextVar("bound", default={})  # noqa: B039  (never changed in place)
@@ -32,8 +32,8 @@ class JSONLines(logging.Formatter):
 
 @contextmanager
 def bound(**fields: Any) -> Iterator[None]:
-    """Write these fields into every line of this task, and of the threads that work for it."""
-    token = _bound.set(_bound.get() | fields)
+    """Write these fields into every line of this task, and of the threads that work for it; None: not that field."""
+    token = _bound.set(_bound.get() | {name: value for name, value in fields.items() if value is not None})
     try:
         yield
     finally:

@@ -47,6 +47,11 @@ def move(
 def log(tx: Session, job: tables.Job, moment: datetime, note: Note) -> None:
     """Write the next event of a job; the caller holds the lock of its row."""
     job.last_seq += 1
+    write_last(tx, job, moment, note)
+
+
+def write_last(tx: Session, job: tables.Job, moment: datetime, note: Note) -> None:
+    """Write the event whose number the job has as its last one: of a new job, that is its first."""
     caller = projects.caller_of(tx)
     given_by = {"key_id": caller.key_id if caller else None}
     tx.add(tables.Event(job_id=job.id, seq=job.last_seq, at=moment, attempt=job.attempt, **given_by, **vars(note)))

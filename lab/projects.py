@@ -7,9 +7,9 @@ project's. A worker and the reconciler have no caller and see everything.
 
 import re
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
-from sqlalchemy import ColumnElement, event, func, select, true
+from sqlalchemy import ColumnElement, Row, event, func, select, true
 from sqlalchemy.orm import ORMExecuteState, Session, aliased, object_session, with_loader_criteria
 
 from lab import tables
@@ -32,7 +32,7 @@ class Quotas:
     requests_per_minute: int
 
     @classmethod
-    def of(cls, project: tables.Project, settings: Settings) -> Self:
+    def of(cls, project: tables.Project | Row[Any], settings: Settings) -> Self:
         """The project's own where it has them, else those of the settings."""
         given = {name: getattr(project, name) for name in cls.__dataclass_fields__}
         defaults = {name: getattr(settings, f"quota_{name}") for name in given}
@@ -135,6 +135,7 @@ def admit_bytes(tx: Session, more: int) -> None:
 def stored_bytes(tx: Session) -> int:
     """How much the caller's project has stored."""
     artifacts = select(func.sum(tables.Artifact.size)).join(tables.Job, tables.Job.id == tables.Artifact.job_id)
+    artifacts = artifacts.where(tables.Artifact.expired_at.is_(None))
     datasets = select(func.sum(tables.Dataset.bytes))
     return int(tx.scalar(artifacts) or 0) + int(tx.scalar(datasets) or 0)
 

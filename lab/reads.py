@@ -2,24 +2,30 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from pathlib import Path
+from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, literal, select, union_all
+from sqlalchemy.orm import Session, load_only
 
 from credit.events import ALIGNMENT_SERIES
 from credit.pairing import Twin, pairing
 from lab import cursors, projects, series, tables
-from lab.db import rfc3339
-from lab.errors import ArtifactNotFound
+from lab.db import now, rfc3339
+from lab.errors import ArtifactExpired, ArtifactNotFound, JobNotFound
 from lab.jobs import get
 from lab.states import EDGES, Event, State
 
 Page = dict[str, Any]
 
+SHOWN = load_only(
+    *(tables.Job.name, tables.Job.status, tables.Job.status_reason, tables.Job.spec, tables.Job.progress),
+    *(tables.Job.error, tables.Job.version, tables.Job.status_changes, tables.Job.attempt),
+    *(tables.Job.created_at, tables.Job.started_at, tables.Job.finished_at),
+)
+"""What ``view`` needs: results, which are most of a finished job's row, stay where they are."""
 COMMANDS = {"cancel": Event.CANCEL, "pause": Event.PAUSE, "resume": Event.RESUME, "retry": Event.RETRY}
 """What a user may do with a job, where its state allows it."""
 
@@ -71,6 +77,14 @@ def job_view(tx: Session, job_id: str) -> dict[str, Any]:
     return views(tx, [get(tx, job_id)])[0]
 
 
+def shown(tx: Session, job_id: str) -> tables.Job:
+    """The job, with no more than is shown of it. Raises JobNotFound."""
+    job = tx.get(tables.Job, job_id, options=[SHOWN])
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
 def list_jobs(tx: Session, filters: Filters, limit: int, after: str | None, *, secret: str) -> Page:
     """A page of jobs, newest first.
 
@@ -86,7 +100,8 @@ def list_jobs(tx: Session, filters: Filters, limit: int, after: str | None, *, s
         CursorMismatch: ``after`` belongs to other filters.
     """
     made_for = filters.plain() | {"project": projects.project_of(tx)}
-    wanted = select(tables.Job).where(*filters.conditions()).order_by(tables.Job.id.desc()).limit(limit + 1)
+    wanted = select(tables.Job).options(SHOWN).where(*filters.conditions())
+    wanted = wanted.order_by(tables.Job.id.desc()).limit(limit + 1)
     if after is not None:
         wanted = wanted.where(tables.Job.id < cursors.read(secret, after, made_for))
     rows = list(tx.scalars(wanted))
@@ -96,14 +111,24 @@ def list_jobs(tx: Session, filters: Filters, limit: int, after: str | None, *, s
 
 
 def views(tx: Session, jobs: list[tables.Job]) -> list[dict[str, Any]]:
-    """Jobs as the contract shows them; labels and twins of all of them are read at once."""
+    """Jobs as the contract shows them; labels and twins of all of them are read at once, in one query."""
     ids = [job.id for job in jobs]
     labels: dict[str, dict[str, str]] = {job_id: {} for job_id in ids}
-    for label in tx.scalars(select(tables.Label).where(tables.Label.job_id.in_(ids)).order_by(tables.Label.key)):
-        labels[label.job_id][label.key] = label.value
     twins: dict[str, list[dict[str, str]]] = {job_id: [] for job_id in ids}
-    for twin in tx.scalars(select(tables.Twin).where(tables.Twin.job_id.in_(ids)).order_by(tables.Twin.twin_id)):
-        twins[twin.job_id].append({"method": twin.method, "job_id": twin.twin_id})
+    of_jobs = [
+        select(literal(table.__tablename__), table.job_id, name, value).where(table.job_id.in_(ids))
+        for table, name, value in (
+            (tables.Label, tables.Label.key, tables.Label.value),
+            (tables.Twin, tables.Twin.method, tables.Twin.twin_id),
+        )
+    ]
+    for table, job_id, name, value in sorted(tx.execute(union_all(*of_jobs))):
+        if table == tables.Label.__tablename__:
+            labels[job_id][name] = value
+        else:
+            twins[job_id].append({"method": name, "job_id": value})
+    for of_job in twins.values():
+        of_job.sort(key=itemgetter("job_id"))
     return [view(job, labels[job.id], twins[job.id]) for job in jobs]
 
 
@@ -185,10 +210,11 @@ def event_view(row: tables.Event) -> dict[str, Any]:
     return {name: getattr(row, name) for name in columns} | {"at": rfc3339(row.at)}
 
 
-def artifacts(tx: Session, job_id: str) -> Page:
-    """The files of a job, by name. Raises JobNotFound."""
+def artifacts(tx: Session, job_id: str, days: float = 0) -> Page:
+    """The files of a job, by name; each is kept for so many days, 0: for ever. Raises JobNotFound."""
     get(tx, job_id)
     rows = tx.scalars(select(tables.Artifact).where(tables.Artifact.job_id == job_id).order_by(tables.Artifact.name))
+    moment = now(tx)
     data = [
         {
             "name": row.name,
@@ -197,6 +223,8 @@ def artifacts(tx: Session, job_id: str) -> Page:
             "media_type": row.media_type,
             "attempt": row.attempt,
             "created_at": rfc3339(row.created_at),
+            "expires_at": rfc3339(until := kept_until(row, days)),
+            "expired": until is not None and until <= moment,
             "url": f"/v1/jobs/{job_id}/artifacts/{row.name}",
         }
         for row in rows
@@ -204,13 +232,27 @@ def artifacts(tx: Session, job_id: str) -> Page:
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
-def artifact(tx: Session, job_id: str, name: str) -> tuple[Path, tables.Artifact]:
-    """A file's path below the artifact store, and its row. Raises JobNotFound, ArtifactNotFound."""
+def artifact(tx: Session, job_id: str, name: str, days: float = 0) -> tables.Artifact:
+    """The row of a file that is kept for so many days, 0: for ever.
+
+    Raises:
+        JobNotFound: there is no such job.
+        ArtifactNotFound: it has no such file.
+        ArtifactExpired: it is not kept any more.
+    """
     get(tx, job_id)
     row = tx.get(tables.Artifact, (job_id, name))
     if row is None:
         raise ArtifactNotFound(job_id, name)
-    return Path(row.location), row
+    until = kept_until(row, days)
+    if until is not None and until <= now(tx):
+        raise ArtifactExpired(name, rfc3339(until))
+    return row
+
+
+def kept_until(row: tables.Artifact, days: float) -> datetime | None:
+    """When a file's time is or was over, whether or not it has been removed by now; None: never."""
+    return row.expired_at or (row.created_at + timedelta(days=days) if days else None)
 
 
 def alignment(tx: Session, job_id: str, metric: str = "delta_cosine", max_points: int | None = None) -> dict[str, Any]:

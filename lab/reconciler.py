@@ -4,69 +4,58 @@ A thread in every API and worker process; only the one that holds the lease of t
 """
 
 import logging
-import threading
 import time
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lab import attempts, bell, checkpoints, counters, idempotency, tables
 from lab.db import Database, now
-from lab.errors import DatabaseUnavailable
+from lab.errors import StoreUnavailable
 from lab.files import Store
 from lab.ids import new_id
 from lab.settings import Settings
 from lab.states import HELD, State
+from lab.ticker import Ticker
 
 log = logging.getLogger(__name__)
 
-DUTY = "reconciler"
 TICK_SECONDS = 2.0
 DUTY_SECONDS = 10.0
-MOST_BELLS = 64  # whoever hears one goes on until nothing is left
+MOST_BELLS = 16
+"""Of a tick. Whoever hears one goes on until nothing is left, and to touch every waiting job would take a tick long."""
 RING_AGAIN_AFTER = timedelta(seconds=10)
 JUMP_SECONDS = 2.0
 """A clock that moved so much further, or less far, than time itself was set by somebody."""
+MOST_EXPIRED = 100
+REMOVING_SECONDS = 2.0
+"""Of a tick, for files whose time is over; the next tick goes on."""
 
 
-class Reconciler:
+class Reconciler(Ticker):
     """One candidate for the duty.
 
     Args:
         database: where the jobs are.
         settings: of the service.
+        store: where the files are.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    duty = "reconciler"
+
+    def __init__(self, database: Database, settings: Settings, store: Store) -> None:
+        super().__init__(TICK_SECONDS)
         self.database = database
         self.settings = settings
-        self.store = Store(settings.artifacts_dir)
+        self.store = store
+        self.unpruned: list[tuple[str, int, set[str]]] = []
         self.holder = new_id("rec")
         self.calm = Calm()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
-    def start(self) -> None:
-        """Tick every two seconds in a thread, until ``stop``."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and give the duty away."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
-            try:
-                self.tick()
-            except DatabaseUnavailable as error:
-                self.calm.disturb()
-                log.warning("the database is away: %s", error.__cause__)
-            except Exception:
-                log.exception("the reconciler met a bug; it goes on")
+    def disturbed(self) -> None:
+        self.calm.disturb()
 
     def tick(self) -> bool:
         """Put everything right once; False where another process has the duty.
@@ -82,13 +71,37 @@ class Reconciler:
             bound(tx, moment, self.settings.lease_seconds)
             if self.calm.lasts(moment, self.settings.lease_seconds / 2):
                 self._expire(tx)
-            for queue in unrung(tx, moment)[:MOST_BELLS]:
+            for queue in unrung(tx, moment):
                 bell.ring_after_commit(tx, queue)
             idempotency.expire(tx)
-            forgotten = aged(tx, moment, timedelta(days=self.settings.checkpoint_days))
-        for job_id, fence, keep in forgotten:
-            self.store.prune(job_id, fence, keep)
+            self.unpruned += aged(tx, moment, timedelta(days=self.settings.checkpoint_days))
+        try:
+            self._remove_aged()
+        except StoreUnavailable as error:
+            log.warning("the artifact store is away, old files stay for now: %s", error.reason)
         return True
+
+    def _remove_aged(self) -> None:
+        """Remove the files whose time is over, as many as a tick has time for. Raises StoreUnavailable."""
+        until = time.monotonic() + REMOVING_SECONDS
+        while self.unpruned and time.monotonic() < until:
+            self.store.prune(*self.unpruned[0])
+            del self.unpruned[0]
+        if not self.settings.artifact_days:
+            return
+        with self.database.read() as tx:
+            rows = expired(tx, timedelta(days=self.settings.artifact_days))
+        removed = []
+        for row in rows:
+            if time.monotonic() > until:
+                break
+            self.store.remove(row.location)
+            removed.append((row.job_id, row.name))
+        # the file first: its row promises nothing any more, and who dies here leaves no file that nobody names
+        if removed:
+            with self.database.write() as tx:
+                key = tuple_(tables.Artifact.job_id, tables.Artifact.name)
+                tx.execute(update(tables.Artifact).where(key.in_(removed)).values(expired_at=now(tx)))
 
     def _expire(self, tx: Session) -> None:
         for attempt in attempts.expired(tx):
@@ -102,9 +115,9 @@ class Reconciler:
     def _on_duty(self, tx: Session) -> bool:
         """Take or keep the duty's lease."""
         moment = now(tx)
-        lease = tx.scalar(select(tables.Lease).where(tables.Lease.name == DUTY).with_for_update())
+        lease = tx.scalar(select(tables.Lease).where(tables.Lease.name == self.duty).with_for_update())
         if lease is None:
-            lease = tables.Lease(name=DUTY, holder=self.holder, until=moment)
+            lease = tables.Lease(name=self.duty, holder=self.holder, until=moment)
             try:
                 with tx.begin_nested():
                     tx.add(lease)
@@ -158,11 +171,21 @@ def bound(tx: Session, moment: datetime, lease_seconds: float) -> None:
 
 
 def unrung(tx: Session, moment: datetime, older_than: timedelta = RING_AGAIN_AFTER) -> list[str]:
-    """The queues of due jobs for which nobody has rung lately, one for each; they count as rung now."""
+    """The queues of the next due jobs for which nobody has rung lately, one for each; they count as rung now."""
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     stale = or_(tables.Job.rung_at.is_(None), tables.Job.rung_at < moment - older_than, tables.Job.rung_at > moment)
-    rung = update(tables.Job).where(tables.Job.status == State.QUEUED, due, stale).values(rung_at=moment)
-    return list(tx.scalars(rung.returning(tables.Job.queue)))
+    waiting = select(tables.Job.id).where(tables.Job.status == State.QUEUED, due, stale)
+    first = waiting.order_by(tables.Job.priority.desc(), tables.Job.id).limit(MOST_BELLS)
+    rung = update(tables.Job).where(tables.Job.id.in_(first.scalar_subquery())).values(rung_at=moment)
+    return list(tx.scalars(rung.returning(tables.Job.queue).execution_options(synchronize_session=False)))
+
+
+def expired(tx: Session, older_than: timedelta) -> list[tables.Artifact]:
+    """The oldest of the artifacts whose time is over and whose files may still be there."""
+    old = tables.Artifact.expired_at.is_(None), tables.Artifact.created_at < now(tx) - older_than
+    return list(
+        tx.scalars(select(tables.Artifact).where(*old).order_by(tables.Artifact.created_at).limit(MOST_EXPIRED))
+    )
 
 
 def aged(tx: Session, moment: datetime, older_than: timedelta) -> list[tuple[str, int, set[str]]]:

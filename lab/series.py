@@ -1,21 +1,26 @@
 """Metric points in and out: packed chunks in the database, windows and downsampling when they are read.
 
 Chunk k of a series holds its points k·SIZE up to (k+1)·SIZE as little-endian arrays: steps (int64), epochs and values
-(float64, NaN for undefined). All chunks but the last are full.
+(float64, NaN for undefined). All chunks but the last are full. A full chunk has an outline, too: the points that keep
+its shape, packed likewise, so that a picture of a million points is drawn without reading them.
 """
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, and_, delete, false, or_, select
+from sqlalchemy import ColumnElement, and_, delete, false, not_, or_, select
 from sqlalchemy.orm import Session
 
 from credit.events import Point
 from lab.tables import Chunk, Series
 
 SIZE = 1024
+PART = 256
+"""So many points leave four in an outline."""
+OUTLINE = 4 * SIZE // PART
 STEP, REAL = np.dtype("<i8"), np.dtype("<f8")
 
 Floats = NDArray[np.float64]
@@ -65,6 +70,17 @@ def fill(chunk: Chunk, points: list[Point]) -> None:
     chunk.values += np.array(values, REAL).tobytes()
     chunk.points += len(points)
     chunk.last_step = points[-1].step
+    chunk.outline = outline(chunk)
+
+
+def outline(chunk: Chunk) -> bytes | None:
+    """First, last, minimum and maximum of each part of a full chunk; None where a value is undefined."""
+    values = np.frombuffer(chunk.values, REAL)
+    if len(values) < SIZE or np.isnan(values).any():
+        return None
+    keep = np.concatenate([np.sort(extremes(values, part)) for part in split(SIZE, SIZE // PART)])
+    packed = ((chunk.steps, STEP), (chunk.epochs, REAL), (chunk.values, REAL))
+    return b"".join(np.frombuffer(column, kind)[keep].tobytes() for column, kind in packed)
 
 
 def truncate(tx: Session, job_id: str, step: int) -> None:
@@ -89,6 +105,7 @@ def cut(chunk: Chunk, kept: int) -> None:
         packed[: kept * 8] for packed in (chunk.steps, chunk.epochs, chunk.values)
     )
     chunk.points = kept
+    chunk.outline = None
     chunk.last_step = int(np.frombuffer(chunk.steps, STEP)[-1])
 
 
@@ -115,10 +132,9 @@ def read(
         layers in the order of the layers; ``total_points`` counts the window before downsampling.
     """
     read_series = []
-    for (name, layer), columns in load(tx, job_id, series, from_step, to_step).items():
-        total = len(columns[0])
-        keep = np.arange(total) if max_points is None else downsample(columns[2], max_points)
+    for (name, layer), (columns, total) in sketch(tx, job_id, series, from_step, to_step, max_points).items():
         steps, epochs, values = columns
+        keep = np.arange(total) if max_points is None else downsample(values, max_points)
         described = {"name": name, "layer": layer or None, "total_points": total, "downsampled": len(keep) < total}
         read_series.append(described | {"points": rows_of(steps[keep], epochs[keep], values[keep])})
     return read_series
@@ -174,15 +190,48 @@ def load(
     to_step: int | None = None,
 ) -> dict[tuple[str, str], Columns]:
     """Steps, epochs and values of the series of a job by (name, layer), inside a window of steps."""
+    return {key: columns for key, (columns, _) in sketch(tx, job_id, names, from_step, to_step, None).items()}
+
+
+def sketch(
+    tx: Session, job_id: str, names: list[str] | None, from_step: int | None, to_step: int | None, most: int | None
+) -> dict[tuple[str, str], tuple[Columns, int]]:
+    """As ``load``, with how many points there are; where outlines have ``most`` of them, no more is read of a chunk."""
     of_job = select(Series).where(Series.job_id == job_id).order_by(Series.id)
     rows = list(tx.scalars(of_job if names is None else of_job.where(Series.name.in_(names))))
     inside: list[ColumnElement[bool]] = [Chunk.series_id.in_([row.id for row in rows])]
     inside += [] if from_step is None else [Chunk.last_step >= from_step]
     inside += [] if to_step is None else [Chunk.first_step <= to_step]
-    packed: dict[int, list[Chunk]] = {row.id: [] for row in rows}
-    for chunk in tx.scalars(select(Chunk).where(*inside).order_by(Chunk.series_id, Chunk.chunk)):
-        packed[chunk.series_id].append(chunk)
-    return {(row.name, row.layer): unpack(packed[row.id], from_step, to_step) for row in rows}
+    large = [row.id for row in rows if most is not None and row.total_points // SIZE * OUTLINE >= most]
+    enough = and_(
+        *(Chunk.series_id.in_(large), Chunk.outline.is_not(None)),
+        *([] if from_step is None else [Chunk.first_step >= from_step]),
+        *([] if to_step is None else [Chunk.last_step <= to_step]),
+    )
+    outlined = select(Chunk.series_id, Chunk.chunk, Chunk.outline).where(*inside, enough)
+    parts: dict[int, list[tuple[int, int, Columns]]] = {row.id: [] for row in rows}
+    for series_id, number, packed in tx.execute(outlined) if large else ():
+        parts[series_id].append((number, SIZE, drawn(packed or b"")))
+    whole = select(Chunk).where(*inside, *([not_(enough)] if large else []))
+    for chunk in tx.scalars(whole):
+        columns = unpack([chunk], from_step, to_step)
+        parts[chunk.series_id].append((chunk.chunk, len(columns[0]), columns))
+    return {(row.name, row.layer): joined(parts[row.id]) for row in rows}
+
+
+def drawn(packed: bytes) -> Columns:
+    """The points of an outline."""
+    steps, epochs, values = (packed[n * 8 * OUTLINE : (n + 1) * 8 * OUTLINE] for n in range(3))
+    once, first = np.unique(np.frombuffer(steps, STEP), return_index=True)  # an end may be an extreme
+    return once, np.frombuffer(epochs, REAL)[first], np.frombuffer(values, REAL)[first]
+
+
+def joined(parts: list[tuple[int, int, Columns]]) -> tuple[Columns, int]:
+    """Parts of a series, each with its number and how many points it stands for, as one."""
+    parts.sort(key=itemgetter(0))
+    columns = [columns for _, _, columns in parts] or [unpack([], None, None)]
+    steps, epochs, values = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return (steps, epochs, values), sum(points for _, points, _ in parts)
 
 
 def unpack(chunks: list[Chunk], from_step: int | None, to_step: int | None) -> Columns:

@@ -8,16 +8,17 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import psutil
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from lab import addresses
+from lab import addresses, places
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+Unset = BeforeValidator(lambda value: value or None)
+"""A variable that is set to nothing is not set: files for Compose can say no less."""
 
 
 def default_threads() -> int:
@@ -30,6 +31,13 @@ def of_networks(text: str) -> str:
     return text
 
 
+def of_http(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
+        raise ValueError(f"{text[:100]!r} is not an address such as http://127.0.0.1:4318")
+    return text
+
+
 class Settings(BaseSettings):
     """Where things are and how the service behaves. Environment variables win over the file."""
 
@@ -38,7 +46,18 @@ class Settings(BaseSettings):
     data_dir: AbsolutePath = Field(Path(".creditlab"), validate_default=True)
     database_url: str = Field(default_factory=lambda data: f"sqlite:///{data['data_dir']}/creditlab.db")
     broker_url: str | None = None
-    artifact_url: str = Field(default_factory=lambda data: str(data["data_dir"] / "artifacts"))
+    artifact_url: Annotated[str, AfterValidator(places.of_store)] = Field(
+        default_factory=lambda data: str(data["data_dir"] / "artifacts")
+    )
+    """A folder, which API and workers share, or ``s3://bucket/prefix``."""
+    artifact_days: float = Field(0, ge=0)
+    """How long the files of a job are kept after its end; 0: for ever."""
+    s3_endpoint_url: Annotated[str | None, Unset, AfterValidator(places.of_endpoint)] = None
+    """Of a server that speaks S3; unset: AWS."""
+    s3_access_key_id: Annotated[str | None, Unset] = None
+    """With its secret; both unset: the standard AWS chain."""
+    s3_secret_access_key: Annotated[SecretStr | None, Unset] = None
+    s3_region: Annotated[str | None, Unset] = None
     datasets_dir: AbsolutePath | None = None
     auth: Literal["required", "off"] = "off"
     api_url: str = "http://127.0.0.1:8000"
@@ -62,6 +81,8 @@ class Settings(BaseSettings):
     quota_requests_per_minute: int = Field(6000, ge=1)
     webhook_allow: Annotated[str, AfterValidator(of_networks)] = ""
     """Networks, separated by commas, whose addresses a webhook may lead to although they are not public."""
+    traces_endpoint: Annotated[str, AfterValidator(of_http)] | None = None
+    """Where OpenTelemetry traces are sent (OTLP over HTTP), such as http://127.0.0.1:4318; none: there are none."""
     given_secret_key: str | None = Field(
         None, min_length=16, validation_alias=AliasChoices("CREDITLAB_SECRET_KEY", "secret_key")
     )
@@ -83,12 +104,8 @@ class Settings(BaseSettings):
 
     @property
     def artifacts_dir(self) -> Path:
-        """Folder of the artifacts; ``artifact_url`` is a path or a ``file://`` URL."""
-        url = urlsplit(self.artifact_url)
-        if url.scheme not in {"", "file"}:
-            message = f"CREDITLAB_ARTIFACT_URL: {url.scheme}:// is not supported; give a folder"
-            raise ValueError(message)
-        return Path(url2pathname(url.path)).absolute()
+        """Folder of the artifacts. Raises ValueError where they lie in a bucket."""
+        return places.folder_of(self.artifact_url)
 
     @property
     def attempts_dir(self) -> Path:
@@ -106,7 +123,7 @@ class Settings(BaseSettings):
 
     @property
     def uploads_dir(self) -> Path:
-        """Folder of the data sets that users have sent; training processes look for them below ``cache_dir``."""
+        """This machine's copies of the data sets that users have sent; training processes look below ``cache_dir``."""
         return self.cache_dir / "uploads"
 
     @property
@@ -121,9 +138,13 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for child processes."""
-        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"given_secret_key"}, exclude_none=True)
-        variables = {f"CREDITLAB_{name.upper()}": str(value) for name, value in fields.items()}
-        return variables | ({"CREDITLAB_SECRET_KEY": self.given_secret_key} if self.given_secret_key else {})
+        secret = {"given_secret_key", "s3_secret_access_key"}
+        fields: dict[str, Any] = self.model_dump(mode="json", exclude=secret, exclude_none=True)
+        if self.given_secret_key:
+            fields["secret_key"] = self.given_secret_key
+        if self.s3_secret_access_key:
+            fields["s3_secret_access_key"] = self.s3_secret_access_key.get_secret_value()
+        return {f"CREDITLAB_{name.upper()}": str(value) for name, value in fields.items()}
 
 
 class ValuesInFiles(PydanticBaseSettingsSource):

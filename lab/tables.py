@@ -99,9 +99,9 @@ class Job(OfProject, Base):
         Index("ix_jobs_project_id_id", "project_id", "id"),
         Index("ix_jobs_project_id_status_id", "project_id", "status", "id"),
         Index("ix_jobs_status_id", "status", "id"),
-        Index("ix_jobs_method_id", "method", "id"),
-        Index("ix_jobs_model_id", "model", "id"),
-        Index("ix_jobs_dataset_id", "dataset", "id"),
+        Index("ix_jobs_project_id_method_id", "project_id", "method", "id"),
+        Index("ix_jobs_project_id_model_id", "project_id", "model", "id"),
+        Index("ix_jobs_project_id_dataset_id", "project_id", "dataset", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -137,6 +137,8 @@ class Job(OfProject, Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The trace of its submission (W3C); its attempts are parts of it."""
 
 
 class Label(Base):
@@ -236,10 +238,13 @@ class Chunk(Base):
     steps: Mapped[bytes]
     epochs: Mapped[bytes]
     values: Mapped[bytes]
+    outline: Mapped[bytes | None]
+    """Points that keep the shape of a full chunk; null while it is not full, or where a value is undefined."""
 
 
 class Artifact(Base):
     __tablename__ = "artifacts"
+    __table_args__ = (Index("ix_artifacts_expired_at_created_at", "expired_at", "created_at"),)
 
     job_id: Mapped[str] = of_job(primary_key=True)
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -250,6 +255,8 @@ class Artifact(Base):
     location: Mapped[str]
     """Path below the artifact store."""
     created_at: Mapped[datetime]
+    expired_at: Mapped[datetime | None]
+    """When its file was removed since its time was over."""
 
 
 class Dataset(OfProject, Base):
@@ -284,6 +291,8 @@ class Worker(Base):
     slots: Mapped[int]
     cuda: Mapped[bool]
     draining: Mapped[bool] = mapped_column(default=False)
+    gpus: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    """What its GPUs were doing at the last heartbeat; see ``worker.gpus``."""
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime] = mapped_column(index=True)
 
@@ -352,3 +361,19 @@ class Delivery(Base):
     answer_status: Mapped[int | None]
     error: Mapped[str | None]
     created_at: Mapped[datetime]
+
+
+class Try(Base):
+    """One try to deliver a message: written when it begins, and how it went when that is known."""
+
+    __tablename__ = "delivery_tries"
+
+    delivery_id: Mapped[str] = mapped_column(
+        String(32), ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    duration_ms: Mapped[float | None]
+    """Null while it lasts, and where its sender was killed."""
+    answer_status: Mapped[int | None]
+    error: Mapped[str | None]

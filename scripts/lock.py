@@ -1,6 +1,6 @@
 """Print requirements.lock: exact pins of all that CreditLab needs, as installed in the environment that runs this.
 
-Make it anew: in a fresh virtual environment `pip install -e '.[dev]' hatchling editables`, run the tests, then
+Make it anew: in a fresh virtual environment `pip install -e '.[otel,s3,dev]' hatchling editables`, run the tests, then
 `python scripts/lock.py > requirements.lock`.
 """
 
@@ -13,9 +13,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 GROUPS = {
-    "what CreditLab runs on": PROJECT["project"]["dependencies"],
-    "what its tests and checks need": PROJECT["project"]["optional-dependencies"]["dev"],
+    "what CreditLab runs on": [*PROJECT["project"]["dependencies"], *EXTRAS["otel"], *EXTRAS["s3"]],
+    "what its tests and checks need": EXTRAS["dev"],
     "what builds it": [*PROJECT["build-system"]["requires"], "editables"],
 }
 HEADER = """\

@@ -1,4 +1,4 @@
-"""Real servers, once per test session: PostgreSQL and Valkey from wheels; a fresh database for every test."""
+"""Real servers, once per test session: PostgreSQL, Valkey and S3 from wheels; a fresh database for every test."""
 
 import os
 import shutil
@@ -15,6 +15,7 @@ from creditlab.broker import EmbeddedBroker
 from lab import bell
 from lab.db import Database
 from lab.settings import Settings
+from tests.s3 import S3Server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for variable in [name for name in os.environ if name.startswith("CREDITLAB_")]:
@@ -46,6 +47,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running server that speaks S3 and lives as long as the tests."""
+    with S3Server(tmp_path_factory.mktemp("s3") / "s3.log") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -68,3 +68,10 @@ def results(accuracy: float = 0.5, init: str = "a" * 64, order: str = "c" * 64) 
         "diagnoses": [],
         "environment": {"creditlab": "0.1.0", "seed": 1},
     }
+
+
+def gpu(**fields: Any) -> dict[str, Any]:
+    """A GPU as a worker's row has it."""
+    known = {"index": 0, "uuid": "GPU-1", "name": "H100", "utilization": 0.75, "temperature_celsius": 61}
+    known |= {"memory_used_bytes": 3 * 2**30, "memory_total_bytes": 80 * 2**30}
+    return known | {"power_watts": 312.5, "energy_joules": 1000.5} | fields

@@ -11,13 +11,14 @@ from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
 
-from lab import bell, logs
+from lab import bell, logs, traces
 from lab.db import Database
+from lab.files import open_store
 from lab.reconciler import Reconciler
 from lab.settings import Settings
 from worker import launch
 from worker.courier import Courier
-from worker.tasks import Bench, has_cuda, serve
+from worker.tasks import Bench, serve
 
 log = logging.getLogger("worker")
 
@@ -39,17 +40,24 @@ def main() -> int:
     if not settings.broker_url:
         log.error("CREDITLAB_BROKER_URL is not set")
         return 2
+    try:
+        store = open_store(settings)
+    except ValueError as error:
+        log.error("%s", error)  # noqa: TRY400  (it says what to do)
+        return 2
     database = Database(settings.database_url, pool_size=chosen.concurrency + 4)
     if not database.is_current():
         log.error("the tables are not those of this version: run `creditlab migrate`")
         return 1
     bell.configure(settings)
-    bench = Bench(database, settings, slots=chosen.concurrency, cuda=chosen.gpus == "all" and has_cuda())
+    bench = Bench(database, settings, store, slots=chosen.concurrency, gpus=chosen.gpus == "all")
     serve(bench)
     launch.warm()
-    reconciler = Reconciler(database, settings)
+    traces.configure(settings, "creditlab-worker")
+    reconciler = Reconciler(database, settings, store)
     courier = Courier(database, settings)
-    bench.enter()
+    bench.heart.start()
+    bench.sweep()
     reconciler.start()
     courier.start()
     try:
@@ -57,8 +65,9 @@ def main() -> int:
     finally:
         courier.stop()
         reconciler.stop()
-        bench.leave()
+        bench.heart.stop()
         database.dispose()
+        traces.stop()
 
 
 def listen(bench: Bench) -> int:

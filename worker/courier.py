@@ -14,6 +14,7 @@ from lab.db import Database
 from lab.deliveries import Errand
 from lab.errors import DatabaseUnavailable
 from lab.settings import Settings
+from lab.ticker import Ticker
 
 TICK_SECONDS = 1.0
 MOST_AT_ONCE = 4
@@ -25,7 +26,7 @@ SUCCESS = range(200, 300)
 log = logging.getLogger(__name__)
 
 
-class Courier:
+class Courier(Ticker):
     """One candidate for every message that is due; of several, one takes it.
 
     Args:
@@ -33,35 +34,19 @@ class Courier:
         settings: of the service.
     """
 
+    duty = "courier"
+
     def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__(TICK_SECONDS)
         self.database = database
         self.settings = settings
         self.tidy_at = 0.0
         self._errands: dict[str, threading.Thread] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
-
-    def start(self) -> None:
-        """Look for messages every second in a thread, until ``stop``."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Take no more messages. One that is under way may be sent again by another worker, under the same id."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
-            try:
-                self.tick()
-            except DatabaseUnavailable as error:
-                log.warning("the database is away: %s", error.__cause__)
-            except Exception:
-                log.exception("the courier met a bug; it goes on")
 
     def tick(self) -> list[threading.Thread]:
         """Start what is due, one message of a webhook at a time: a slow receiver delays nobody but itself.
+
+        What is under way when the process ends may be sent again by another one, under the same id.
 
         Raises:
             DatabaseUnavailable: the database is away.
@@ -84,10 +69,12 @@ class Courier:
         return started
 
     def _deliver(self, errand: Errand) -> None:
+        began = time.monotonic()
         status, error = self._try(errand)
+        seconds = time.monotonic() - began
         try:
             with self.database.write() as tx:
-                deliveries.settle(tx, errand, status, error)
+                deliveries.settle(tx, errand, status, error, seconds)
         except DatabaseUnavailable:
             log.warning("the database is away; message %s will be sent again", errand.id)
         else:

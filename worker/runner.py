@@ -4,6 +4,7 @@ It has no database. It ends with its work, with a signal, or when there is nobod
 """
 
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -29,7 +30,9 @@ PR_SET_PDEATHSIG = 1
 FETCHED_SECONDS = 1.0
 IMPORTED_BY = os.getpid()
 
-specs.adapter(spec.Run)  # built once, in the server
+specs.adapter(spec.Run)  # built once, in the server, as are the images that everybody has
+data.preload()
+gc.freeze()  # forks share what is here; a collection that looked through it would copy it
 
 
 def main(pipe: Connection, order: dict[str, Any]) -> None:
@@ -38,6 +41,11 @@ def main(pipe: Connection, order: dict[str, Any]) -> None:
     cadence = Cadence(Path(order["folder"]), order["checkpoint_seconds"], order["checkpoint_share"])
     watch(pipe, cadence, order["lease_seconds"])
     logs.configure()
+    with logs.bound(**{name: order[name] for name in ("job_id", "attempt", "trace_id")}):
+        train_and_tell(pipe, order, cadence)
+
+
+def train_and_tell(pipe: Connection, order: dict[str, Any], cadence: "Cadence") -> None:
     try:
         for event in events(order, Fetched(pipe), cadence):
             pipe.send_bytes(event.to_json())
@@ -50,7 +58,7 @@ def main(pipe: Connection, order: dict[str, Any]) -> None:
     except BrokenPipeError:
         sys.exit("nobody listens any more")
     except Exception as error:
-        log.exception("training failed", extra={name: order[name] for name in ("job_id", "attempt")})
+        log.exception("training failed")
         tell(pipe, Failed(code="internal_error", message=f"{type(error).__name__}: {error}"))
 
 

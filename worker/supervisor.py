@@ -2,24 +2,23 @@
 
 import json
 import logging
-import mimetypes
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
-from credit.durable import sha256
-from credit.events import Checkpointed, Event, Failed, Finished, Started, Troubled, from_json
-from lab import attempts, checkpoints, series, tables
+from credit.events import Checkpointed, Event, Failed, Finished, RunError, Started, from_json
+from lab import attempts, checkpoints, logs, series, tables
 from lab.db import Database, Tx
-from lab.errors import DatabaseUnavailable
-from lab.files import Store, location_of
+from lab.errors import DatabaseUnavailable, StoreUnavailable
+from lab.files import Store
 from lab.settings import Settings
 from worker import launch
+from worker.spans import AttemptSpans
+from worker.transfer import Transfer
 
 LOOK_SECONDS = 0.3
 """How often orders are looked at; a cancelled process is gone within that, its grace and a little."""
@@ -27,10 +26,10 @@ BATCH_SECONDS = 0.8
 BATCH_POINTS = 500
 RETRY_SECONDS = 0.5
 LAST_CHECKPOINT_SECONDS = 12.0
-"""A process that shall stop may take so long over its last checkpoint."""
+"""A process that shall stop may take so long over its last checkpoint, and then the store over taking it."""
 PATIENCE_SECONDS = 600.0
 """Training goes on for so long while the database is away; nobody else can claim the job meanwhile."""
-MAY_PASS = {"out_of_memory"}
+MAY_PASS = {"out_of_memory", "killed"}
 """Failures that another attempt may be spared."""
 NOT_ITS_FAULT = {"storage_unavailable"}
 """Failures that no attempt of any job is to blame for."""
@@ -46,26 +45,43 @@ class UnreachableError(Exception):
     """The database does not answer, and there is no time to wait for it."""
 
 
+class Ends(Exception):  # noqa: N818  (it is an answer)
+    """The attempt ends before its process could start, or while the store was waited for."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__()
+        self.ending = ending
+
+
 class Supervision:
     """The life of one attempt in this worker.
 
     Args:
         database: where the job is.
         settings: of the service.
+        store: where files are kept.
         attempt: as it was claimed.
         draining: is set when the worker shuts down.
+        began: when the attempt's claim was begun, in nanoseconds since 1970; for its trace.
     """
 
     def __init__(
-        self, database: Database, settings: Settings, attempt: attempts.Attempt, draining: threading.Event
+        self,
+        database: Database,
+        settings: Settings,
+        store: Store,
+        attempt: attempts.Attempt,
+        draining: threading.Event,
+        began: int | None = None,
     ) -> None:
         self.database = database
         self.settings = settings
         self.attempt = attempt
         self.draining = draining
-        self.store = Store(settings.artifacts_dir)
+        self.store = store
         self.folder = settings.attempts_dir / f"{attempt.job_id}-{attempt.fence}"
-        self.log = logging.LoggerAdapter(log, {"job_id": attempt.job_id, "attempt": attempt.number})
+        self.spans = AttemptSpans(attempt, began)
+        self.transfer = Transfer(store, attempt, self.folder)
         self.unstored: list[Event] = []
         self.batch = 1
         self.started = False
@@ -73,59 +89,113 @@ class Supervision:
         self.last: Ending | None = None
         """How the attempt ends once the last checkpoint is there, or its time is over."""
         self.last_until = 0.0
+        self.outcome: str | None = None
+        """As its row has it, or why it has none."""
         self.stored_at = self.renewed_at = self.asked_at = self.greeted_at = time.monotonic()
 
     def run(self) -> None:
         """Train to the end, whatever that is. Afterwards the job is in its next state, or somebody else's."""
+        known = {"job_id": self.attempt.job_id, "attempt": self.attempt.number}
+        with logs.bound(**known, trace_id=self.spans.attempt.trace_id):
+            try:
+                self._run()
+            finally:
+                self.spans.end(self.outcome)
+
+    def _run(self) -> None:
         try:
             job = self._train()
         except attempts.Fenced:
-            self.log.warning("attempt ends, the job is not ours any more")
+            self.outcome = "fenced"
+            log.warning("attempt ends, the job is not ours any more")
             self._count_refusal()
         except UnreachableError:
-            self.log.warning("attempt ends, the database was away for too long; the job's lease will run out")
+            self.outcome = "database_unavailable"
+            log.warning("attempt ends, the database was away for too long; the job's lease will run out")
         else:
-            self.log.info("attempt ends, job %s: %s", job.status, job.status_reason)
-            self._prune()
+            log.info("attempt ends, job %s: %s", job.status, job.status_reason)
+            self._clear()
+            self.transfer.unnamed.clear()
+            self.transfer.do(self._prune).result()
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._clear()
+            self.transfer.close()
+
+    def _clear(self) -> None:
+        """Remove the attempt's folder; what is still waiting for its way to the store does not find its file."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _train(self) -> tables.Job:
         """Raises Fenced, UnreachableError."""
         try:
             runner = launch.start("main", self._order())
-        except (OSError, EOFError) as error:
-            ending = self._failed("storage_unavailable", f"no training process could be started: {error}")
+        except (Ends, OSError, EOFError) as error:
+            told = f"no training process could be started: {error}"
+            ending = error.ending if isinstance(error, Ends) else self._failed("storage_unavailable", told)
             return self._in(self.database.write, lambda tx: self._conclude(tx, ending, 0))
-        self.log.info("attempt starts, process %d", runner.pid)
+        log.info("attempt starts, process %d", runner.pid)
         self.runner = runner
         try:
             ending = self._follow(runner)
+        except Ends as early:
+            ending = early.ending
         finally:
             self.runner = None
             runner.stop()
             status = runner.exit_status()
+        self.unstored += self.transfer.kept()
         return self._in(self.database.write, lambda tx: self._conclude(tx, ending, status))
 
     def _order(self) -> dict[str, Any]:
-        datasets = self.settings.datasets_dir
+        """Raises Ends, Fenced, UnreachableError."""
+        placed = self.settings.datasets_dir
         self.folder.mkdir(parents=True, exist_ok=True)
         return {
             "job_id": self.attempt.job_id,
             "attempt": self.attempt.number,
+            "trace_id": self.spans.attempt.trace_id,
             "spec": self.attempt.spec,
-            "datasets": datasets and str(datasets),
+            "datasets": placed and str(placed),
             "cache": str(self.settings.cache_dir),
             "folder": str(self.folder),
-            "checkpoints": [
-                {"path": str(self.store.path(stored.location)), "sha256": stored.sha256, "step": stored.step}
-                for stored in self.attempt.checkpoints
-            ],
+            "checkpoints": self._fetched(),
             "history": self._history(),
             "checkpoint_seconds": self.settings.checkpoint_seconds,
             "checkpoint_share": self.settings.checkpoint_share,
             "lease_seconds": self.attempt.lease_seconds,
         }
+
+    def _fetched(self) -> list[dict[str, Any]]:
+        """Have from the store what the run needs: its data set, and the checkpoints that it may go on from.
+
+        Raises:
+            Ends: that cannot be had, or somebody wants the attempt to end first.
+        """
+        try:
+            return self._patiently(lambda: self.transfer.fetch(self.settings))
+        except StoreUnavailable as error:
+            told = f"what the run needs could not be fetched: {error.reason}"
+            raise Ends(self._failed(error.code, told)) from error
+        except RunError as error:
+            raise Ends(self._failed(error.code, str(error))) from error
+
+    def _patiently(self, work: Callable[[], T], reprieve: float = 0.0) -> T:
+        """Have the store do something, however long it takes; lease and process are looked after meanwhile.
+
+        Raises:
+            Ends: the job is cancelled; or it is paused, or the worker shuts down, and the ``reprieve`` is over.
+        """
+        task, until = self.transfer.do(work), None
+        while wait([task], LOOK_SECONDS).not_done:
+            self._greet()
+            orders = self._obey() or attempts.Orders()
+            if orders.cancel:
+                raise Ends(self._stopped)
+            if orders.pause or self.draining.is_set():
+                until = until or time.monotonic() + reprieve
+                if time.monotonic() >= until:
+                    raise Ends(self._paused if orders.pause else self._preempted)
+        return task.result()
 
     def _history(self) -> str | None:
         """A file with the points that were stored before the checkpoint: the figures show the whole run."""
@@ -147,8 +217,9 @@ class Supervision:
             for event in self._hear(runner, everything=ended):
                 if ending := self._listen(event):
                     return ending
+            self.unstored += self.transfer.kept()
             if ended:
-                return self.last or self._died  # asked to stop, it may end though its checkpoint was not kept
+                return self._settled(self.last or self._died)
             if self.last and (time.monotonic() > self.last_until or not self.started):
                 return self.last
             self._greet()
@@ -176,15 +247,17 @@ class Supervision:
 
     def _listen(self, event: Event) -> Ending | None:
         """Take a word of the process; the ending, if it was the last one."""
+        self.spans.hear(event)
         if isinstance(event, Finished):
             return self._finished(event)
         if isinstance(event, Failed):
-            return self._failed(event.code, event.message)
+            return self._settled(self._failed(event.code, event.message))
         if isinstance(event, Checkpointed):
-            event = self._keep(event)
+            self.transfer.keep(event)
+            return None
         self.started |= isinstance(event, Started)
         self.unstored.append(event)
-        return self.last if isinstance(event, Checkpointed) else None
+        return None
 
     def _greet(self) -> None:
         """Let the process know now and then that its supervisor lives."""
@@ -198,14 +271,14 @@ class Supervision:
             self.last, self.last_until = ending, time.monotonic() + LAST_CHECKPOINT_SECONDS
             runner.tell("stop")
 
-    def _keep(self, event: Checkpointed) -> Event:
-        """Put a checkpoint into the store, where it counts once it is recorded."""
-        location = location_of(self.attempt.job_id, self.attempt.fence, event.file)
-        try:
-            self.store.put(self.folder / event.file, location)
-        except OSError as error:
-            return Troubled(message=f"the checkpoint of step {event.step} could not be stored: {error}")
-        return replace(event, file=location)
+    def _settled(self, ending: Ending) -> Ending:
+        """How the attempt ends, once the checkpoints on their way are in the store or have had their time."""
+        until = time.monotonic() + LAST_CHECKPOINT_SECONDS
+        while self.transfer.busy(LOOK_SECONDS) and time.monotonic() < until:
+            self.unstored += self.transfer.kept()
+            if (orders := self._obey()) and orders.cancel:
+                return self._stopped
+        return ending
 
     def _obey(self) -> attempts.Orders | None:
         """Store what is due, and ask for orders now and then; None where it is too early. Raises Fenced."""
@@ -215,8 +288,9 @@ class Supervision:
             orders = self._in(self.database.write, lambda tx: attempts.record(tx, self.attempt, batch, number))
             self.unstored, self.batch = [], number + 1
             self.stored_at = self.renewed_at = self.asked_at = time.monotonic()
-            if any(isinstance(event, Checkpointed) for event in batch):
-                self._prune()
+            if named := {event.file for event in batch if isinstance(event, Checkpointed)}:
+                self.transfer.unnamed -= named
+                self.transfer.do(self._prune)
             return orders
         if clock - self.asked_at >= LOOK_SECONDS:
             orders = self._in(self.database.read, lambda tx: attempts.orders(tx, self.attempt))
@@ -245,7 +319,7 @@ class Supervision:
                 late = time.monotonic() > self.renewed_at + self.attempt.lease_seconds + PATIENCE_SECONDS
                 if late or self.draining.is_set():
                     raise UnreachableError from None
-                self.log.warning("the database is away; training goes on")
+                log.warning("the database is away; training goes on")
                 self._greet()
                 time.sleep(RETRY_SECONDS)
 
@@ -254,40 +328,39 @@ class Supervision:
             with self.database.write() as tx:
                 attempts.refused(tx, self.attempt)
         except DatabaseUnavailable:
-            self.log.warning("the database is away; the refusal is not counted")
+            log.warning("the database is away; the refusal is not counted")
 
     def _prune(self) -> None:
-        """Remove files that no row names: older checkpoints, and what attempts before have left."""
+        """Remove files that no row names or is about to: older checkpoints, and what attempts before have left."""
+        unnamed = set(self.transfer.unnamed)  # read first: what is named in between is among the rows then
         try:
             with self.database.read() as tx:
                 keep = checkpoints.locations(tx, self.attempt.job_id)
-            self.store.prune(self.attempt.job_id, self.attempt.fence, keep)
-        except (DatabaseUnavailable, OSError) as error:
-            self.log.warning("old files stay: %s", error)
+            self.store.prune(self.attempt.job_id, self.attempt.fence, keep | unnamed)
+        except (DatabaseUnavailable, StoreUnavailable) as error:
+            log.warning("old files stay: %s", getattr(error, "reason", error))
 
     # ---- endings ----------------------------------------------------------------------------------------------------
 
     def _conclude(self, tx: Tx, ending: Ending, status: int) -> tables.Job:
         """What was not stored yet, and the job's next state, in one transaction; once, however often it is tried."""
-        if done := attempts.concluded(tx, self.attempt, self.batch):
-            return done
-        attempts.record(tx, self.attempt, self.unstored, self.batch)
-        return ending(tx, status)
+        job = attempts.concluded(tx, self.attempt, self.batch)
+        if job is None:
+            attempts.record(tx, self.attempt, self.unstored, self.batch)
+            job = ending(tx, status)
+        self.outcome = tx.get_one(tables.Attempt, (job.id, self.attempt.number)).outcome
+        return job
 
     def _finished(self, event: Finished) -> Ending:
+        """Raises Ends."""
         try:
-            files = [self._stored(path) for path in sorted((self.folder / "out").iterdir())]
+            with self.spans.part("store artifacts"):
+                files = self._patiently(self.transfer.artifacts, LAST_CHECKPOINT_SECONDS)
+        except StoreUnavailable as error:
+            return self._failed(error.code, f"the run's files could not be stored: {error.reason}")
         except OSError as error:
-            return self._failed("storage_unavailable", f"the run's files could not be stored: {error}")
+            return self._failed("storage_unavailable", f"the run's files could not be read: {error}")
         return lambda tx, _: attempts.finish(tx, self.attempt, event.results, files)
-
-    def _stored(self, path: Path) -> attempts.Artifact:
-        """A file that the run has made, once it is in the store. Raises OSError."""
-        size, digest = path.stat().st_size, sha256(path)
-        location = location_of(self.attempt.job_id, self.attempt.fence, path.name)
-        self.store.put(path, location)
-        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        return attempts.Artifact(path.name, size, digest, media_type, location)
 
     def _failed(self, code: str, message: str) -> Ending:
         if code in MAY_PASS:

@@ -1,54 +1,51 @@
 """The bell's task: whoever hears it claims jobs and trains them until nothing is left."""
 
 import logging
-import os
 import platform
 import shutil
-import socket
 import threading
-from datetime import timedelta
-from importlib.metadata import version
+import time
 from pathlib import Path
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select
 
-from lab import attempts, bell, tables
+from lab import attempts, bell, datasets, tables
 from lab.db import Database, now
 from lab.errors import DatabaseUnavailable
-from lab.ids import new_id
+from lab.files import Store
 from lab.settings import Settings
 from lab.states import HELD
+from worker.heart import Heart
 from worker.supervisor import Supervision
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 5.0
-FORGOTTEN_AFTER = timedelta(days=1)
-
 
 class Bench:
-    """This worker: its row in the table of workers, its heartbeat, and the claims of its slots.
+    """This worker: its heart, and the claims of its slots.
 
     Args:
         database: where the jobs are.
         settings: of the service.
+        store: where files are kept.
         slots: attempts that may run at once.
-        cuda: whether jobs that ask for CUDA may be claimed.
+        gpus: whether this worker may use GPUs; where there are some, it claims jobs that ask for CUDA.
     """
 
-    def __init__(self, database: Database, settings: Settings, *, slots: int, cuda: bool) -> None:
+    def __init__(self, database: Database, settings: Settings, store: Store, *, slots: int, gpus: bool) -> None:
         self.database = database
         self.settings = settings
+        self.store = store
         self.slots = slots
-        self.cuda = cuda
-        self.id = new_id("wrk")
+        self.cuda = gpus and has_cuda()
         self.draining = threading.Event()
-        self._left = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self.heart = Heart(database, slots=slots, cuda=self.cuda, gpus=gpus, draining=self.draining)
+        self.id = self.heart.worker_id
 
     def work(self) -> None:
         """Claim and train, one attempt after the other, until there is no job for this worker or it shuts down."""
         while not self.draining.is_set():
+            began = time.time_ns()
             try:
                 with self.database.write() as tx:
                     attempt = attempts.claim(
@@ -63,14 +60,20 @@ class Bench:
                 return
             if attempt is None:
                 return
-            Supervision(self.database, self.settings, attempt, self.draining).run()
+            Supervision(self.database, self.settings, self.store, attempt, self.draining, began).run()
             self.sweep()
 
     def sweep(self) -> None:
-        """Remove folders of attempts that hold no job any more: their workers were killed before they could."""
+        """Remove what this machine needs no more.
+
+        Folders of attempts that hold no job any more, since their workers were killed before they could; copies of data
+        sets that have been deleted.
+        """
         try:
             folders = list(self.settings.attempts_dir.glob("job_*"))
+            copies = list(self.settings.uploads_dir.glob("*.safetensors"))
             with self.database.read() as tx:
+                datasets.sweep(tx, copies)
                 held = tx.execute(select(tables.Job.id, tables.Job.fence).where(tables.Job.status.in_(HELD)))
                 alive = {f"{job_id}-{fence}" for job_id, fence in held}
         except DatabaseUnavailable:
@@ -78,36 +81,6 @@ class Bench:
         for folder in folders:
             if folder.name not in alive:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def enter(self) -> None:
-        """Write the worker's row and keep its heart beating. Raises DatabaseUnavailable."""
-        with self.database.write() as tx:
-            moment = now(tx)
-            tx.execute(delete(tables.Worker).where(tables.Worker.heartbeat_at < moment - FORGOTTEN_AFTER))
-            row = tables.Worker(id=self.id, host=socket.gethostname(), pid=os.getpid(), version=version("creditlab"))
-            row.slots, row.cuda, row.started_at, row.heartbeat_at = self.slots, self.cuda, moment, moment
-            tx.add(row)
-        self._heart.start()
-        self.sweep()
-
-    def leave(self) -> None:
-        """Take the worker's row away."""
-        self._left.set()
-        self._heart.join()
-        try:
-            with self.database.write() as tx:
-                tx.execute(delete(tables.Worker).where(tables.Worker.id == self.id))
-        except DatabaseUnavailable:
-            log.warning("the database is away; this worker's row stays and grows old")
-
-    def _beat(self) -> None:
-        while not self._left.wait(HEARTBEAT_SECONDS):
-            try:
-                with self.database.write() as tx:
-                    alive = {"heartbeat_at": now(tx), "draining": self.draining.is_set()}
-                    tx.execute(update(tables.Worker).where(tables.Worker.id == self.id).values(alive))
-            except DatabaseUnavailable:
-                log.warning("the database is away; no heartbeat")
 
 
 def has_cuda() -> bool:

@@ -6,13 +6,14 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from api import catalog
-from api.deps import COMMAND, STRICT, Db, SettingsOf, storable_path, strict_query
+from api.deps import COMMAND, STRICT, Db, SettingsOf, StoreOf, storable_path, strict_query
 from api.multipart import Form, received
 from api.openapi import UPLOAD_BODY, problems
 from api.schemas import Dataset, DatasetList
 from credit import spec
 from lab import datasets, uploads
 from lab.db import Database
+from lab.files import Store
 from lab.settings import Settings
 
 CHECKS_AT_ONCE = 2
@@ -31,7 +32,7 @@ checks = CapacityLimiter(CHECKS_AT_ONCE)
     openapi_extra=UPLOAD_BODY,
     dependencies=STREAMED,
 )
-async def upload(request: Request, response: Response, db: Db, settings: SettingsOf) -> Any:
+async def upload(request: Request, response: Response, db: Db, files: StoreOf, settings: SettingsOf) -> Any:
     """Send a data set. It is checked, hashed and kept once, however often it is sent; specs then name it by its id.
 
     One `file`, told by its content: an npz archive of `x_train`, `y_train`, `x_test` and `y_test`; CIFAR's binary
@@ -40,16 +41,16 @@ async def upload(request: Request, response: Response, db: Db, settings: Setting
     uint8 of one size, with 1 or 3 channels; labels are 0, 1, 2 …
     """
     async with received(request) as form:
-        view, made = await to_thread.run_sync(store, form, db, settings, limiter=checks)
+        view, made = await to_thread.run_sync(keep, form, db, files, settings, limiter=checks)
     response.status_code = 201 if made else 200
     response.headers["Location"] = f"/v1/datasets/{view['id']}"
     return view
 
 
-def store(form: Form, db: Database, settings: Settings) -> tuple[dict[str, Any], bool]:
+def keep(form: Form, db: Database, files: Store, settings: Settings) -> tuple[dict[str, Any], bool]:
     datasets.check_name(form.name, form.description)
-    with uploads.checked(form.files, settings) as checked, db.write() as tx:
-        row, made = datasets.add(tx, settings, form.name, form.description, checked)
+    with uploads.checked(form.files, settings) as checked:
+        row, made = datasets.keep(db, files, form.name, form.description, checked)
         return catalog.uploaded(row), made
 
 
@@ -78,7 +79,7 @@ def show_dataset(name: str, db: Db) -> Any:
     responses=problems(404, 409),
     dependencies=[*STRICT, *COMMAND],
 )
-def delete_dataset(name: str, db: Db, settings: SettingsOf) -> None:
+def delete_dataset(name: str, db: Db, files: StoreOf, settings: SettingsOf) -> None:
     """Delete a data set that a user has sent, by its name or id, unless a job that has not ended uses it."""
     with db.write() as tx:
-        datasets.delete(tx, settings, name)
+        datasets.delete(tx, files, settings, name)

@@ -10,19 +10,18 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import COMMAND, STRICT, Body, Db, PageOf, SettingsOf, Wait, WatcherOf, seconds
+from api.deps import COMMAND, STRICT, Body, Db, PageOf, SettingsOf, StoreOf, Wait, WatcherOf, seconds
 from api.etags import Position, is_known, known_changes, not_modified, position_of, stamp, tag_of
 from api.gate import also_left
-from api.idempotent import OnceOf
+from api.idempotent import Once, OnceOf
 from api.openapi import SPEC_BODY, problems
 from api.problems import InvalidParameter, shorten
 from api.schemas import Estimate, Job, JobPage
 from api.stream import is_news
 from api.times import Moment
 from lab import bell, datasets, forecast, jobs, projects, reads, specs
-from lab.db import Database
+from lab.db import Database, Tx
 from lab.errors import BrokerUnavailable
-from lab.files import Store
 from lab.reads import Filters
 from lab.states import State
 
@@ -137,10 +136,11 @@ def locate(db: Database, job_id: str) -> Position:
 def read(db: Database, job_id: str, request: Request, response: Response) -> Any:
     """The job, or 304 if the client has this version of it."""
     with db.read() as tx:
-        tag = tag_of(position_of(tx, job_id))
+        job = reads.shown(tx, job_id)
+        tag = tag_of(Position(job.version, job.status_changes, job.status))
         if is_known(request, tag):
             return not_modified(tag, response.headers)
-        view = reads.job_view(tx, job_id)
+        (view,) = reads.views(tx, [job])
     stamp(response, tag)
     if not view["finished_at"]:
         eta = view["progress"]["eta_seconds"] or POLL_SECONDS
@@ -162,39 +162,39 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 @command("cancel")
 def cancel(job_id: str, db: Db, once: OnceOf) -> Any:
     """Cancel a job: a queued one at once, a running one within two seconds."""
-    with db.write() as tx:
-        once.begin(tx)
-        jobs.cancel(tx, job_id)
-        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
+    return carry_out(jobs.cancel, job_id, db, once)
 
 
 @command("pause")
 def pause(job_id: str, db: Db, once: OnceOf) -> Any:
     """Pause a job: a queued one at once, a running one when its state is stored. It holds no worker then."""
-    with db.write() as tx:
-        once.begin(tx)
-        jobs.pause(tx, job_id)
-        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
+    return carry_out(jobs.pause, job_id, db, once)
 
 
 @command("resume")
 def resume(job_id: str, db: Db, once: OnceOf) -> Any:
     """Queue a paused job; it goes on where it was, to the very numbers of a run that was never paused."""
     require_broker()
-    with db.write() as tx:
-        once.begin(tx)
-        jobs.resume(tx, job_id)
-        return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
+    return carry_out(jobs.resume, job_id, db, once)
 
 
 @command("retry")
 def retry(job_id: str, db: Db, once: OnceOf) -> Any:
     """Queue a failed or cancelled job once more: from its last checkpoint if there is one, else from the start."""
     require_broker()
+    return carry_out(again, job_id, db, once)
+
+
+def again(tx: Tx, job_id: str) -> None:
+    projects.admit_jobs(tx, 1)
+    jobs.retry(tx, job_id)
+
+
+def carry_out(order: Callable[[Tx, str], object], job_id: str, db: Database, once: Once) -> Response:
+    """An order to a job, once, and the job as it is then."""
     with db.write() as tx:
         once.begin(tx)
-        projects.admit_jobs(tx, 1)
-        jobs.retry(tx, job_id)
+        order(tx, job_id)
         return once.answer(tx, 202, Job.model_validate(reads.job_view(tx, job_id)))
 
 
@@ -205,8 +205,10 @@ def require_broker() -> None:
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_model=None, responses=problems(404, 409))
-def delete(job_id: str, db: Db, settings: SettingsOf) -> None:
+def delete(job_id: str, db: Db, store: StoreOf) -> None:
     """Delete a job that has ended, with everything it has left."""
+    with db.read() as tx:
+        jobs.require_end(tx, job_id)
+    store.forget(job_id)  # first: where the store is away, nothing is done, and no file is left that nobody names
     with db.write() as tx:
         jobs.delete(tx, job_id)
-    Store(settings.artifacts_dir).forget(job_id)

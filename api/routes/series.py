@@ -5,15 +5,17 @@ import json
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
-from api.deps import STRICT, Db, Names, SettingsOf
-from api.download import Download
+from api.deps import STRICT, Db, Names, SettingsOf, StoreOf
+from api.download import download
 from api.etags import is_known, not_modified, position_of, stamp, tag_of
 from api.openapi import problems
 from api.problems import InvalidParameter
 from api.schemas import Alignment, ArtifactList, Metrics, Results
-from lab import reads, series
+from lab import reads, series, tables
+from lab.db import Database
 
 MAX_STEP = 2**63 - 1
 MaxPoints = Annotated[int, Query(ge=1, le=100_000, description="Most points per series; minima and maxima are kept")]
@@ -81,28 +83,29 @@ def results(job_id: str, request: Request, response: Response, db: Db) -> Any:
 
 
 @router.get("/v1/jobs/{job_id}/artifacts", response_model=ArtifactList, responses=problems(404))
-def artifacts(job_id: str, db: Db) -> Any:
-    """The files that a job has left, with size and SHA-256."""
+def artifacts(job_id: str, db: Db, settings: SettingsOf) -> Any:
+    """The files that a job has left, with size and SHA-256, and until when they are kept."""
     with db.read() as tx:
-        return reads.artifacts(tx, job_id)
+        return reads.artifacts(tx, job_id, settings.artifact_days)
 
 
 @router.get(
     "/v1/jobs/{job_id}/artifacts/{name}",
-    response_class=FileResponse,
+    response_class=StreamingResponse,
     responses={
         200: {"description": "The file", "content": {"application/octet-stream": {}}},
         206: {"description": "The range of the file", "content": {"application/octet-stream": {}}},
         **UNCHANGED,
-        **problems(404, 416),
+        **problems(404, 410, 416),
     },
 )
-def artifact(job_id: str, name: str, request: Request, db: Db, settings: SettingsOf) -> Response:
+async def artifact(job_id: str, name: str, request: Request, db: Db, store: StoreOf, settings: SettingsOf) -> Response:
     """One file, whole or in part (`Range`)."""
+    row = await run_in_threadpool(find, db, job_id, name, settings.artifact_days)
+    tag = f'"{row.sha256}"'
+    return not_modified(tag) if is_known(request, tag) else await download(store, row, request)
+
+
+def find(db: Database, job_id: str, name: str, days: float) -> tables.Artifact:
     with db.read() as tx:
-        location, row = reads.artifact(tx, job_id, name)
-    path = settings.artifacts_dir / location
-    download = Download(path, name=row.name, sha256=row.sha256, media_type=row.media_type)
-    if is_known(request, download.headers["etag"]):
-        return not_modified(download.headers["etag"])
-    return download
+        return reads.artifact(tx, job_id, name, days)

@@ -115,12 +115,12 @@ def rotate(webhook_id: str, db: Db, settings: SettingsOf, response: Response) ->
 def test(webhook_id: str, db: Db) -> Any:
     """Send a message of type `webhook.test`; the log says how it went."""
     with db.write() as tx:
-        return deliveries.view(webhooks.test(tx, webhook_id))
+        return deliveries.views(tx, [webhooks.test(tx, webhook_id)])[0]
 
 
 @router.get("/v1/webhooks/{webhook_id}/deliveries", response_model=DeliveryPage, responses=problems(400, 404))
 def log(webhook_id: str, response: Response, db: Db, settings: SettingsOf, page: PageOf) -> Any:
-    """What was sent, newest first; kept for 30 days."""
+    """What was sent, newest first, with every try; kept for 30 days."""
     with db.read() as tx:
         webhooks.get(tx, webhook_id)
         found = deliveries.log_of(tx, webhook_id, page.limit, page.after, secret=settings.secret_key)
@@ -140,4 +140,4 @@ def log(webhook_id: str, response: Response, db: Db, settings: SettingsOf, page:
 def redeliver(webhook_id: str, delivery_id: str, db: Db) -> Any:
     """Send a message once more, under the id that it had."""
     with db.write() as tx:
-        return deliveries.view(deliveries.again(tx, webhooks.get(tx, webhook_id), delivery_id))
+        return deliveries.views(tx, [deliveries.again(tx, webhooks.get(tx, webhook_id), delivery_id)])[0]

@@ -3,7 +3,9 @@
 The exception is Tiny ImageNet, of which a subset may be placed (see ``image_tree``).
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from credit.data.source import Decoded, Layout, Source
 from credit.events import RunError
 from credit.formats.archives import BadFile
 
-__all__ = ["DATASETS", "Images", "Progress", "Source", "load"]
+__all__ = ["DATASETS", "Images", "Progress", "Source", "load", "preload"]
 
 HERE = Path(__file__).parent
 
@@ -37,7 +39,7 @@ def load(dataset: spec.Images, *, datasets: Path | None, cache: Path, progress: 
     source = DATASETS[type(dataset)]
     roots = [HERE / source.name] if source.bundled else _roots(source, datasets, cache)
     try:
-        images = _read(source, type(dataset), roots, progress)
+        images = _bundled(source.name) if source.bundled else _read(source, type(dataset), roots, progress)
     except (BadFile, DownloadError, OSError) as error:
         raise RunError("dataset_unavailable", _explain(source, roots, error)) from error
     for name, there in (("train_samples", len(images.train_y)), ("test_samples", len(images.test_y))):
@@ -46,6 +48,21 @@ def load(dataset: spec.Images, *, datasets: Path | None, cache: Path, progress: 
             told = f"{name} is {wanted}, but the {source.name} on this machine is a subset with {there} such images"
             raise RunError("dataset_unavailable", f"{told}; ask for no more, or place the whole set")
     return images
+
+
+def preload() -> None:
+    """Decode what comes with CreditLab; forks of this process then have it at once, in the same memory."""
+    for source in DATASETS.values():
+        if source.bundled:
+            with suppress(BadFile, OSError):  # whoever asks for it is told
+                _bundled(source.name)
+
+
+@functools.cache
+def _bundled(name: str) -> Images:
+    """A set that comes with CreditLab, decoded once per process: nothing writes to images."""
+    dataset, source = next(known for known in DATASETS.items() if known[1].name == name)
+    return _read(source, dataset, [HERE / name], None)
 
 
 def uploaded(dataset: spec.Uploaded, folders: Sequence[Path]) -> Images:

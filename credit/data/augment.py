@@ -4,10 +4,12 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from credit.parallel import ALONE, Group
+
 BORDER = 4
 
 
-def flip_crop(x: Tensor, generator: Generator) -> Tensor:
+def flip_crop(x: Tensor, generator: Generator, group: Group = ALONE) -> Tensor:
     """Each image mirrored left to right half of the time, then cropped at random from itself with a border of zeros.
 
     The border is 4 pixels wide, so every one of the 9 × 9 places is as likely. Meant for photographs: a mirrored digit
@@ -16,13 +18,15 @@ def flip_crop(x: Tensor, generator: Generator) -> Tensor:
     Args:
         x: (N, C, H, W), normalised.
         generator: on the CPU, whatever the device of ``x``, so that all devices see the same images.
+        group: the processes that share the batch; an image is changed alike whoever has it.
 
     Returns:
         (N, C, H, W), a new tensor.
     """
     n, channels, height, width = x.shape
-    flipped_N = torch.randint(2, (n,), generator=generator)
-    top_N, left_N = torch.randint(2 * BORDER + 1, (2, n), generator=generator)
+    batch = group.samples(n)
+    flipped_N = group.own(torch.randint(2, (batch,), generator=generator))
+    top_N, left_N = map(group.own, torch.randint(2 * BORDER + 1, (2, batch), generator=generator))
     rows_NH = top_N[:, None] + torch.arange(height)
     columns_NW = left_N[:, None] + torch.arange(width)
     across = width + 2 * BORDER

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from credit import spec
 from credit.nets.mixer import Mixing, TokenMean, Tokens
+from credit.parallel import ALONE, Group
 from credit.spec.layers import Part, Shape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -29,6 +30,8 @@ class Draw:
 
     init: Literal["default", "zeros"]
     generator: torch.Generator
+    group: Group = ALONE
+    """Whose net it is."""
 
     def linear(self, n_in: int, n_out: int, *, bias: bool = True) -> nn.Linear:
         layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
@@ -48,10 +51,28 @@ class Draw:
             parameter.uniform_(-bound, bound, generator=self.generator)
 
 
+class SharedDropout(nn.Dropout):
+    """Dropout whose mask is that of a sample, whichever process has it: all draw the mask of the whole batch."""
+
+    def __init__(self, rate: float, group: Group) -> None:
+        super().__init__(rate)
+        self.group = group
+
+    def forward(self, h_ND: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return super().forward(h_ND)
+        mask_ND = h_ND.new_empty(self.group.samples(len(h_ND)), *h_ND.shape[1:]).bernoulli_(1 - self.p)
+        return h_ND * self.group.own(mask_ND).div_(1 - self.p)
+
+
 def _norm(part: spec.NormLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa: ARG001  (the table's signature)
     if part.kind == "layer":
         return nn.LayerNorm(list(shape))
     return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
+
+
+def _dropout(part: spec.DropoutLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa: ARG001
+    return nn.Dropout(part.rate) if draw.group is ALONE else SharedDropout(part.rate, draw.group)
 
 
 def _pool(part: spec.PoolLayer, shape: Shape, draw: Draw) -> nn.Module:  # noqa: ARG001
@@ -74,7 +95,7 @@ MODULES: dict[type[Part], Callable[[Any, Shape, Draw], nn.Module]] = {
     spec.FlattenLayer: lambda *_: nn.Flatten(),
     spec.NormLayer: _norm,
     spec.ActivationLayer: lambda part, *_: ACTIVATIONS[part.kind](),
-    spec.DropoutLayer: lambda part, *_: nn.Dropout(part.rate),
+    spec.DropoutLayer: _dropout,
     spec.Tokens: lambda *_: Tokens(),
     spec.Mixing: _mixing,
     spec.TokenMean: lambda _, shape, __: TokenMean(shape[1]),

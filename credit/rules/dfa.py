@@ -8,9 +8,9 @@ The signal lands at the block's output; activation, norm and dropout send it on 
 
 from typing import Any, Literal
 
-from torch import Tensor, nn, tensordot
+from torch import Tensor, nn
 
-from credit.flow import NONE, Credit, Taps, broadcast
+from credit.flow import NONE, Credit, Taps, broadcast, project
 from credit.penalties import Penalties
 from credit.rule import Rule, Task, draw_broadcast, output_shapes
 
@@ -27,28 +27,30 @@ class DFA(Rule):
         score_reduction: Literal["mean", "sum"] = "mean",
         score_transform: Literal["none", "sign"] = "none",
         regularizers: dict[str, Any],
+        lean: bool = False,
     ) -> None:
         super().__init__(net, task)
+        self.lean = lean
         *hidden, (classes,) = output_shapes(net, task.sample)
         drawn = draw_broadcast(hidden, classes, task.generator, **feedback, adaptive=task.adaptive)
         for k, B in enumerate(drawn, start=1):
             self.register_buffer(f"B_{k}", B)
         self.score_reduction, self.score_transform = score_reduction, score_transform
-        self.penalties = Penalties(hidden, **regularizers)
+        self.penalties = Penalties(hidden, **regularizers, group=self.group)
 
     def score(self, e_NC: Tensor) -> Tensor:
         """The score that is broadcast: e = s/N, or N times that under ``sum``; its sign alone under ``sign``."""
-        n = e_NC.shape[0]
+        n = e_NC.shape[-2]
         if self.score_transform == "sign":
             e_NC = e_NC.sign() / n
-        return e_NC * n if self.score_reduction == "sum" else e_NC
+        return e_NC * self.batch.samples(n) if self.score_reduction == "sum" else e_NC
 
     def signal(self, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:
         B_CD: Tensor = getattr(self, f"B_{k + 1}")
-        return self.penalties.added(k, h_ND, tensordot(self.score(e_NC), B_CD, 1))
+        return self.penalties.added(k, h_ND, project(self.score(e_NC), B_CD))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
-        return broadcast(net, x, y_N, self.loss, self.signal, taps)
+        return broadcast(net, x, y_N, self.loss, self.signal, taps, lean=self.lean, give=self.give)
 
     def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)
         self.penalties.settle()

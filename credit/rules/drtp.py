@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn, tensordot
+from torch import Tensor, nn
 
-from credit.flow import NONE, Credit, Taps, broadcast
+from credit.flow import NONE, Credit, Taps, broadcast, project
 from credit.penalties import Penalties
 from credit.rule import Rule, Task, draw_broadcast, output_shapes
 
@@ -28,8 +28,10 @@ class DRTP(Rule):
         feedback: dict[str, Any],
         score_reduction: Literal["mean", "sum"],
         regularizers: dict[str, Any],
+        lean: bool,
     ) -> None:
         super().__init__(net, task)
+        self.lean = lean
         *hidden, (self.classes,) = output_shapes(net, task.sample)
         drawn = draw_broadcast(
             hidden,
@@ -44,16 +46,16 @@ class DRTP(Rule):
         for k, B in enumerate(drawn, start=1):
             self.register_buffer(f"B_{k}", B)
         self.score_reduction = score_reduction
-        self.penalties = Penalties(hidden, **regularizers)
+        self.penalties = Penalties(hidden, **regularizers, group=self.group)
 
     def signal(self, targets_NC: Tensor, k: int, h_ND: Tensor, e_NC: Tensor) -> Tensor:  # noqa: ARG002
-        return self.penalties.added(k, h_ND, tensordot(targets_NC, self.get_buffer(f"B_{k + 1}"), 1))
+        return self.penalties.added(k, h_ND, project(targets_NC, self.get_buffer(f"B_{k + 1}")))
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
         targets_NC = F.one_hot(y_N, self.classes).to(self.get_buffer("B_1").dtype)
-        if self.score_reduction == "mean":
-            targets_NC = targets_NC / len(y_N)
-        return broadcast(net, x, y_N, self.loss, partial(self.signal, targets_NC), taps)
+        n = y_N.shape[-1]
+        targets_NC = targets_NC / n if self.score_reduction == "mean" else targets_NC * (self.batch.samples(n) / n)
+        return broadcast(net, x, y_N, self.loss, partial(self.signal, targets_NC), taps, lean=self.lean, give=self.give)
 
     def settle(self, net: nn.Sequential, lr: float) -> None:  # noqa: ARG002  (the signature of all rules)
         self.penalties.settle()

@@ -91,8 +91,9 @@ class FF(Rule):
 
     def wrong(self, y_N: Tensor) -> Tensor:
         """(N,) a random label other than the true one, from the step's own stream."""
-        offsets = torch.randint(1, self.classes, y_N.shape, generator=self.streams.generator("negatives", self.step))
-        return (y_N + offsets.to(y_N.device)) % self.classes
+        generator = self.streams.generator("negatives", self.step)
+        offsets = torch.randint(1, self.classes, (self.batch.samples(len(y_N)),), generator=generator)
+        return (y_N + self.batch.own(offsets).to(y_N.device)) % self.classes
 
     # ---- learning ----
 
@@ -117,7 +118,7 @@ class FF(Rule):
         value = F.binary_cross_entropy_with_logits(u.square().sum(1) - self.theta[k], target_N)
         if self.peer_weight:
             buffer = self.get_buffer(f"r_{k + 1}")
-            r = PEER_MOMENTUM * buffer + (1 - PEER_MOMENTUM) * u[target_N > 0].mean(0)
+            r = PEER_MOMENTUM * buffer + (1 - PEER_MOMENTUM) * self.batch.mean(u[target_N > 0].mean(0))
             value = value + self.peer_weight * (r.mean() - r).square().mean()
             if self.training:
                 buffer.copy_(r.detach())

@@ -12,7 +12,7 @@ from credit.rule import Task, draw_like
 
 
 class FRSF(SignConcordant):
-    """Magnitudes are random and fixed, signs are those of W in every forward pass."""
+    """Magnitudes are random and fixed, signs are those of W at every step."""
 
     def __init__(self, net: nn.Sequential, task: Task, **options: Any) -> None:
         super().__init__(net, task, **options)

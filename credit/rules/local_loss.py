@@ -75,7 +75,7 @@ class LocalLoss(Rule):
         self.heads = nn.ModuleList([*heads, nn.Identity()])
 
     def assign(self, net: nn.Sequential, x: Tensor, y_N: Tensor, taps: Taps = NONE) -> Credit:
-        onehot_NC = F.one_hot(y_N, self.classes).to(next(net.parameters()).dtype)
+        onehot_NC = F.one_hot(self.batch.whole(y_N), self.classes).to(next(net.parameters()).dtype)
         wanted_NN = similarity(onehot_NC)
 
         def objective(k: int, h_ND: Tensor) -> Tensor:
@@ -89,11 +89,12 @@ class LocalLoss(Rule):
                 value = value + self.beta * F.mse_loss(self.similarity(head.matching(h_ND)), wanted_NN)
             return value
 
-        return local(net, self.heads, x, objective, taps)
+        return local(net, self.heads, x, objective, taps, give=self.give)
 
     def similarity(self, v_ND: Tensor) -> Tensor:
         """(N, N) of the matched outputs; of a map (N, channels, height, width) by the deviation over space."""
-        return similarity(v_ND.flatten(2).std(2) if self.similarity_std and v_ND.dim() == 4 else v_ND)
+        v_ND = v_ND.flatten(2).std(2) if self.similarity_std and v_ND.dim() == 4 else v_ND
+        return similarity(self.batch.whole(v_ND))
 
     def predict(self, net: nn.Sequential, x: Tensor) -> Prediction:
         layers = {}

@@ -50,13 +50,13 @@ class MonoForward(Rule):
             return self.loss(G_NC, y_N)
 
         if not self.greedy:
-            credit = local(blocks, heads, x, objective, taps)
+            credit = local(blocks, heads, x, objective, taps, give=self.give)
             return credit._replace(outputs=self._answer(goodness))
         below, active, above = blocks[: self.phase], blocks[self.phase], blocks[self.phase + 1 :]
         with torch.no_grad():
             for block in below:
                 x = block(x)
-        credit = local([active], [heads[self.phase]], x, objective, taps)
+        credit = local([active], [heads[self.phase]], x, objective, taps, give=self.give)
         own = iter(credit.own)
         untold = (None for block in below for _ in tapped(block, taps))
         return credit._replace(

@@ -13,13 +13,14 @@ With λ = 1 this is direct feedback alignment with B_k = R_k. Score expansion an
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn, tensordot
+from torch import Tensor, nn
 from torch.autograd import grad
 
-from credit.flow import NONE, Credit, Loss, Taps, broadcast
+from credit.flow import NONE, Credit, Loss, Taps, broadcast, correlate, project
 from credit.losses import BRIER
 from credit.penalties import Penalties
 from credit.rule import Rule, Task, output_shapes
@@ -41,8 +42,10 @@ class SBD(Rule):
         weight_sparsity: float,
         regularizers: dict[str, Any],
         score_expansion: dict[str, Any],
+        lean: bool,
     ) -> None:
         super().__init__(net, task)
+        self.lean = lean
         *hidden, (classes,) = output_shapes(net, task.sample)
         self.forgetting, self.square, self.normalize_r = forgetting, g == "square", normalize_r
         self.forward_projection, self.blocks = forward_projection, len(hidden)
@@ -51,7 +54,7 @@ class SBD(Rule):
             R_CD = draw_correlation(classes * self.expansion.copies, shape, task.generator, **r_init)
             self.register_buffer(f"R_{k}", R_CD)
             self.register_buffer(f"R0_{k}", R_CD.clone())
-        self.penalties = Penalties(hidden, **regularizers)
+        self.penalties = Penalties(hidden, **regularizers, group=self.group)
         self.mask = Mask(net, weight_sparsity, task.generator)
         self.pending: dict[int, Tensor] = {}
 
@@ -68,7 +71,7 @@ class SBD(Rule):
                 forward.append(self.g(h_ND).flatten(1).to(R_CD.dtype) @ R_CD.flatten(1).mT)
             if self.normalize_r:
                 R_CD = R_CD * (math.sqrt(R_CD[0].numel()) / R_CD.norm().clamp_min(torch.finfo(R_CD.dtype).tiny))
-            q_ND: Tensor = tensordot(s_NC, R_CD, 1)
+            q_ND = project(s_NC, R_CD)
             return self.penalties.added(k, h_ND, 2 * h_ND * q_ND if self.square else q_ND)
 
         def output(below_ND: Tensor, z_NC: Tensor, e_NC: Tensor) -> Tensor:
@@ -79,7 +82,8 @@ class SBD(Rule):
                 s_NC = self.expansion(x, below_ND, z_NC, y_N, slope(self.loss, z_NC, y_N))
             return e_NC + self.forward_projection * grad(s_NC, z_NC, torch.stack(forward).sum(0).to(s_NC.dtype))[0]
 
-        return broadcast(net, x, y_N, self.loss, signal, taps, score=score, output=output)
+        ends = partial(broadcast, score=score, output=output)
+        return ends(net, x, y_N, self.loss, signal, taps, lean=self.lean, give=self.give)
 
     def g(self, h_ND: Tensor) -> Tensor:
         return h_ND.square() if self.square else h_ND
@@ -90,7 +94,7 @@ class SBD(Rule):
         if not self.training or self.forgetting == 1:
             return R_CD
         with torch.autocast(h_ND.device.type, enabled=False):
-            now_CD = tensordot(s_NC, self.g(h_ND.to(s_NC.dtype)), ([0], [0]))
+            now_CD = self.batch.mean(correlate(s_NC, self.g(h_ND.to(s_NC.dtype))))
             self.pending[k] = R_CD.lerp(now_CD, 1 - self.forgetting)
         return self.pending[k]
 

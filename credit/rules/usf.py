@@ -10,7 +10,7 @@ from credit.rule import deviation
 
 
 class USF(SignConcordant):
-    """B is recomputed from the signs of W in every forward pass."""
+    """B is recomputed from the signs of W at every step."""
 
     def magnitude(self, k: int, W: Tensor) -> float:  # noqa: ARG002  (the signature of all kin)
         return deviation(W, self.init)

@@ -30,6 +30,10 @@ class MethodSpec(Spec):
     def check(self, loss: str, family: str) -> None:
         """Refuse what the method's options cannot train. Raises Incompatible."""
 
+    def unrecordable(self) -> str | None:
+        """Why its step is not the same operations on the device every time, if it is not."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class BP(MethodSpec):
@@ -66,6 +70,15 @@ class FA(MethodSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BroadcastMethod(MethodSpec):
+    """A method whose hidden layers are told something of the output, all at once."""
+
+    lean: bool = False
+    """Keep no graph of the forward pass: each block runs again when it is told. The same numbers to the bit in less
+    memory, for a second forward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BroadcastFeedback(Spec):
     """How the matrices B_k (classes × width of layer k) of a broadcast method are drawn."""
 
@@ -81,7 +94,7 @@ class BroadcastFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DFA(MethodSpec):
+class DFA(BroadcastMethod):
     """Direct feedback alignment: every hidden layer is told a fixed random projection of the output error."""
 
     name: Literal["dfa"] = "dfa"
@@ -153,13 +166,16 @@ class LearnedFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DKP(MethodSpec):
+class DKP(BroadcastMethod):
     """Direct Kolen-Pollack: direct feedback alignment whose feedback is learned. The rule is unverified."""
 
     name: Literal["dkp"] = "dkp"
     feedback: LearnedFeedback = field(default_factory=LearnedFeedback)
     inject: Literal["layer_input", "post_activation"] = "layer_input"
     regularizers: Regularizers = field(default_factory=Regularizers)
+
+    def unrecordable(self) -> str:
+        return "dkp's feedback learns at a rate that the host sets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +187,7 @@ class TargetFeedback(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DRTP(MethodSpec):
+class DRTP(BroadcastMethod):
     """Direct random target projection: every hidden layer is told a fixed random projection of the label."""
 
     needs = ("labels", "derivatives")
@@ -208,7 +224,7 @@ class ScoreExpansion(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Correlated(MethodSpec):
+class Correlated(BroadcastMethod):
     """What ``sbd`` and ``ebd`` have in common: all but the losses they are for."""
 
     forgetting: Annotated[float, Ge(0), Le(1)] = 0.99999
@@ -290,6 +306,9 @@ class FF(MethodSpec):
     locality: Literal["local", "global"] = "local"
     """global: the contrasts of all layers send their gradients through the whole net."""
 
+    def unrecordable(self) -> str:
+        return "ff draws its wrong labels on the host"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Spec):
@@ -314,6 +333,9 @@ class MonoForward(MethodSpec):
     predict: Literal["sum", "last"] = "sum"
     """The class with the greatest sum of goodness over the layers, or with the greatest goodness of the last."""
     head: Head = field(default_factory=Head)
+
+    def unrecordable(self) -> str | None:
+        return "the greedy schedule changes what a step trains" if self.schedule == "greedy" else None
 
 
 @dataclass(frozen=True, kw_only=True)

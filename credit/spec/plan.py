@@ -129,6 +129,10 @@ def family(layers: Sequence[LayerPlan]) -> str:
     return "conv" if any(isinstance(part, ConvLayer | PoolLayer) for part in parts) else "dense"
 
 
+def has_batch_norm(layers: Sequence[LayerPlan]) -> bool:
+    return any(isinstance(part, NormLayer) and part.kind == "batch" for part in parts_of(layers))
+
+
 def needs_two_samples(layers: Sequence[LayerPlan]) -> bool:
     """Batch norm of single numbers per unit has no deviation to divide by in a batch of one."""
     return any(

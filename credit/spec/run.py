@@ -10,9 +10,10 @@ from credit.spec.datasets import Dataset
 from credit.spec.methods import KP, Method
 from credit.spec.models import Model
 from credit.spec.optimizers import Adam, Optimizer
-from credit.spec.plan import family, needs_two_samples, plan, unsuited
+from credit.spec.plan import family, has_batch_norm, needs_two_samples, plan, unsuited
 
 Loss = Literal["cross_entropy", "mse", "bce"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Control = Literal["bp", "shallow"]
 
 
@@ -28,7 +29,15 @@ class Training(Spec):
     """Initial weights, feedback, order of samples and dropout masks all follow from it; null: drawn at submission."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    devices: Annotated[int, Ge(1), Le(64)] = 1
+    """Processes that train together, each on its share of every batch: on CUDA each on a device of its own, on the CPU
+    each with ``threads`` threads. The numbers are those of one process within float tolerance."""
+    precision: Precision = "fp32"
+    """tf32: on CUDA the factors of matrix products and convolutions are rounded to 10 bits of mantissa, elsewhere it is
+    fp32; bf16: products and convolutions in bfloat16, weights, errors and updates in fp32."""
+    engine: Literal["auto", "eager", "compiled", "graph"] = "auto"
+    """eager: one operation after the other; compiled: each block by torch.compile; graph: the whole step as one CUDA
+    graph; auto: eager. The numbers are the same within rounding (docs/engines.md)."""
     threads: Annotated[int, Ge(1), Le(256)] | None = None
     """CPU threads of the training process (sums are split by thread, so it belongs to the numbers); null: the
     service's setting."""
@@ -41,6 +50,16 @@ class Training(Spec):
             kind == "cuda" and index.isascii() and index.isdigit() and len(index) < 4
         ):
             raise Incompatible("/device", f"{self.device!r} is not one of auto, cpu, cuda, cuda:N")
+        if self.devices > 1 and index:
+            raise Incompatible("/device", f"{self.device!r} is one device, and {self.devices} are asked for; set cuda")
+        if self.devices > self.batch_size:
+            raise Incompatible(
+                "/devices", f"{self.devices} is more than batch_size, {self.batch_size}: each process needs a sample"
+            )
+        if self.engine == "graph" and self.device == "cpu":
+            raise Incompatible("/engine", "graph records a step of a CUDA device, and the device is cpu")
+        if self.engine in {"compiled", "graph"} and self.devices > 1:
+            raise Incompatible("/engine", f"{self.engine} is for one device, and {self.devices} are asked for; set eager")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +108,8 @@ class Run(Spec):
         if isinstance(self.method, KP) and self.optimizer.weight_decay:
             raise Incompatible("/optimizer/weight_decay", "kp has a decay of its own; set 0 here")
         self.method.check(self.loss, family(layers))
+        if self.training.engine == "graph" and (reason := self.method.unrecordable()):
+            raise Incompatible("/training/engine", f"graph replays one recorded step, and {reason}")
         train = self.dataset.train_samples or self.dataset.train_images
         train -= round(train * self.dataset.validation_fraction)
         if self.training.drop_last and self.training.batch_size > train:
@@ -100,4 +121,15 @@ class Run(Spec):
             raise Incompatible(
                 "/training/batch_size",
                 "batch norm cannot train on the last batch of one sample; set drop_last or another size",
+            )
+        if self.training.devices > 1 and has_batch_norm(layers):
+            raise Incompatible(
+                "/training/devices",
+                "batch norm would normalise by the share of one process, not by the batch; set 1, or norms of layers",
+            )
+        last = 0 if self.training.drop_last else train % self.training.batch_size
+        if 0 < last < self.training.devices:
+            raise Incompatible(
+                "/training/devices",
+                f"{self.training.devices} is more than the samples of the last batch, {last}; set drop_last",
             )

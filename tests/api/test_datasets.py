@@ -33,8 +33,9 @@ def send(service: Service, parts: list[Part], name: str = "mine", **fields: str)
 
 
 def stored(service: Service) -> list[Path]:
-    folder = service.settings.uploads_dir
-    return list(folder.iterdir()) if folder.exists() else []
+    """The files of data sets: in the store, on their way there, or copied for a run."""
+    folders = service.settings.artifacts_dir / "datasets", service.settings.uploads_dir
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_send_and_show(clean: Service, case: str) -> None:
     assert set(row) == set(schemas.Dataset.model_fields)
     assert (row["name"], row["shape"], row["format"], row["classes"]) == ("mine", shape, kind, 3)
     assert (row["train_images"], row["test_images"], row["summary"]) == (12, 6, "of my own")
-    assert [path.name for path in stored(clean)] == [f"{row['sha256']}.safetensors"]
+    assert [path.parent.name for path in stored(clean)] == [row["sha256"]]
     assert stored(clean)[0].stat().st_size == row["bytes"]
     for key in (row["id"], "mine"):
         assert clean.client.get(f"/v1/datasets/{key}").json() == row
@@ -87,7 +88,7 @@ def test_sent_by_many_at_once(clean: Service) -> None:
         answers = list(pool.map(lambda k: send(clean, one(raw), f"mine-{k}"), range(6)))
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
     assert len({answer.json()["id"] for answer in answers}) == 1
-    assert [path.name for path in stored(clean)] == [f"{answers[0].json()['sha256']}.safetensors"]
+    assert [path.parent.name for path in stored(clean)] == [answers[0].json()["sha256"]]
 
 
 def test_a_check_that_takes_too_long_is_ended(alone: Settings) -> None:

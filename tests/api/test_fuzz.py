@@ -1,6 +1,12 @@
-"""Random requests: whatever comes, the answer is the documented kind and never a 5xx; nothing is stored."""
+"""Random requests: whatever comes, the answer is the documented kind and never a 5xx; nothing is stored.
+
+``FUZZ_BODIES`` is how many of each kind are sent:
+
+    FUZZ_BODIES=5000 .venv/bin/pytest tests/api/test_fuzz.py
+"""
 
 import json
+import os
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +23,11 @@ PARAMETERS = [
     *("status", "method", "model", "dataset", "study", "label", "created_after", "limit", "after"),
     *("wait", "series", "from_step", "to_step", "max_points", "metric", "after_seq"),
 ]
-relaxed = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(
+    max_examples=int(os.environ.get("FUZZ_BODIES", "200")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 names = st.sampled_from(["dfa", "bp", "mlp", "mnist", "sgd", "constant"])
 members = st.sampled_from([*OK, "name", "lr", "training", "hidden", "schedule", "milestones"])

@@ -54,6 +54,7 @@ def test_values_after_a_scenario(service: Service) -> None:
         moment = now(tx)
         worker = tables.Worker(id="wrk_test", host="h", pid=1, version="1", slots=3, cuda=False)
         worker.started_at = worker.heartbeat_at = moment
+        worker.gpus = [factories.gpu(), factories.gpu(index=1, power_watts=None)]
         tx.add(worker)
         queued = update(tables.Job).where(tables.Job.status == "queued")
         tx.execute(queued.values(created_at=moment - timedelta(hours=1), rung_at=moment + timedelta(hours=1)))
@@ -72,6 +73,25 @@ def test_values_after_a_scenario(service: Service) -> None:
     assert value(told, "fenced_writes_total") == 2
     assert value(told, "reconciler_requeues_total") == 0
     assert value(told, "open_streams") == 0
+    assert {outcome: number for (name, ((_, outcome),)), number in labelled(told, "attempts_total")} == {
+        **dict.fromkeys(counters.ATTEMPTS.values(), 0),
+        "finish": 3,
+    }
+    first, second = ({"host": "h", "gpu": str(index), "model": "H100"} for index in (0, 1))
+    assert value(told, "gpu_memory_used_bytes", **first) == 3 * 2**30
+    assert value(told, "gpu_memory_total_bytes", **second) == 80 * 2**30
+    assert value(told, "gpu_utilization", **first) == 0.75
+    assert value(told, "gpu_temperature_celsius", **first) == 61
+    assert value(told, "gpu_power_watts", **first) == 312.5
+    assert value(told, "gpu_energy_joules_total", **first) == 1000.5
+    assert len(labelled(told, "gpu_power_watts")) == 1, "what a driver does not tell is missing, not 0"
+    with service.database.write() as tx:
+        tx.execute(update(tables.Worker).values(heartbeat_at=now(tx) - timedelta(minutes=1)))
+    assert not any("_gpu_" in name for name, _ in scrape(service)), "a worker that is gone"
+
+
+def labelled(series: Series, name: str) -> list[tuple[tuple[str, tuple[tuple[str, str], ...]], float]]:
+    return [(one, value) for one, value in series.items() if one[0] == f"creditlab_{name}"]
 
 
 def test_what_the_reconciler_requeues_is_counted(service: Service) -> None:
@@ -79,7 +99,9 @@ def test_what_the_reconciler_requeues_is_counted(service: Service) -> None:
     service.claim()
     with service.database.write() as tx:
         tx.execute(update(tables.Job).values(lease_expires_at=now(tx) - timedelta(seconds=1)))
-    reconciler = Reconciler(service.database, service.settings)  # or the service's own, whoever is first
+    reconciler = Reconciler(
+        service.database, service.settings, service.app.state.store
+    )  # or the service's own, whoever is first
     reconciler.calm.since = float("-inf")
     eventually(lambda: bool(reconciler.tick()) or value(scrape(service), "running_attempts") == 0)
     assert value(scrape(service), "reconciler_requeues_total") == 1

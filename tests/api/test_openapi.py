@@ -76,6 +76,14 @@ def test_the_body_of_a_job_admits_bare_names(tmp_path: Path) -> None:
     assert schemas["Job"]["properties"]["spec"] == {"$ref": "#/components/schemas/Spec"}
 
 
+def test_what_was_made_links_to_what_can_be_done_with_it(tmp_path: Path) -> None:
+    made = document(tmp_path)
+    links = made["paths"]["/v1/jobs"]["post"]["responses"]["202"]["links"]
+    assert links["jobs_cancel"] == {"operationId": "jobs_cancel", "parameters": {"job_id": "$response.body#/id"}}
+    names = {one["operationId"] for _, path, one in operations(made) if path.startswith("/v1/jobs/{job_id}")}
+    assert set(links) == names - {"series_artifact"}  # which wants another name
+
+
 def test_without_keys_none_is_asked_for(tmp_path: Path) -> None:
     made: dict[str, Any] = create_app(Settings(data_dir=tmp_path, auth="off")).openapi()
     assert "securitySchemes" not in made["components"]

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from lab import attempts, tables
+from lab import attempts, datasets, tables
 from tests import factories
 from tests.api.conftest import Service, assert_problem
 from tests.api.test_openapi import operations
@@ -141,7 +141,7 @@ def test_a_data_set_is_the_projects_own_and_its_file_lasts_as_long_as_anybody_ha
     assert foreign["id"] not in ours.client.get("/v1/datasets").text
     refused = ours.client.post("/v1/jobs", json=factories.TINY | {"dataset": foreign["id"]})
     assert_problem(refused, 422, "invalid_spec")
-    file = guarded.settings.uploads_dir / f"{own['sha256']}.safetensors"
+    file = guarded.settings.artifacts_dir / datasets.location_of(own["sha256"])
     assert ours.client.delete(f"/v1/datasets/{own['id']}").status_code == 204
     assert file.exists(), "the other project has it, too"
     assert theirs.client.delete(f"/v1/datasets/{foreign['id']}").status_code == 204

@@ -1,6 +1,7 @@
 """Webhooks over HTTP: made, read, changed, tried out, and what their log shows."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -132,7 +133,10 @@ def test_test_log_and_redelivery(service: Service) -> None:
     assert seen[-1] == tried
     with service.database.write() as tx:
         errands = deliveries.claim(tx, [seen[0]["id"]])
-        deliveries.settle(tx, errands[0], 200, None)
+        deliveries.settle(tx, errands[0], 200, None, 0.0125)
+    (tried,) = service.client.get(f"{path}/deliveries?limit=1").json()["data"][0]["tries"]
+    assert datetime.fromisoformat(tried.pop("at")).tzinfo == UTC
+    assert tried == {"number": 1, "duration_ms": 12.5, "answer_status": 200, "error": None}
     again = service.client.post(f"{path}/deliveries/{seen[0]['id']}/redeliver")
     assert (again.status_code, again.json()["status"], again.json()["id"]) == (202, "pending", seen[0]["id"])
     assert_problem(service.client.post(f"{path}/deliveries/msg_none/redeliver"), 404, "not_found")

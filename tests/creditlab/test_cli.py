@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import httpx
 import pytest
 
+from creditlab.seeds import parse, student
 from tests.stack import CREDITLAB, DIVERGING_SPEC, LONG_SPEC, QUICK_SPEC, creditlab
 
 
@@ -100,6 +102,71 @@ def test_a_run_that_fails_says_why(tmp_path):
     assert "Traceback" not in told.stderr
 
 
+def test_seeds_train_together_and_leave_a_folder_each(tmp_path):
+    spec = QUICK_SPEC | {"model": {"name": "mlp", "hidden": [16]}, "controls": ["bp"]}
+    env = {"CREDITLAB_DATA_DIR": str(tmp_path / "data")}
+    out = tmp_path / "out"
+    told = creditlab("run", "-", "--json", "--seeds", "3-5", "--out", str(out), env=env, stdin=json.dumps(spec))
+    assert told.returncode == 0, told.stderr
+    results = json.loads(told.stdout)
+    assert [one["seed"] for one in results] == [3, 4, 5]
+    for one in results:
+        assert one["environment"]["members"] == 3
+        assert one["environment"]["seed"] == one["seed"]
+        assert [twin["paired"] for twin in one["pairing"]["twins"]] == [True]
+        folder = out / f"seed-{one['seed']}"
+        assert json.loads((folder / "results.json").read_text()) == {k: v for k, v in one.items() if k != "seed"}
+        assert (folder / "model.safetensors").exists()
+        assert (folder / "bp" / "report.html").exists()
+    assert len({one["pairing"]["init_sha256"] for one in results}) == 3
+
+
+def test_seeds_of_nets_that_cannot_train_together_train_in_turn(tmp_path):
+    spec = QUICK_SPEC | {"model": {"name": "mlp", "hidden": [16], "dropout": 0.1}}
+    env = {"CREDITLAB_DATA_DIR": str(tmp_path / "data")}
+    told = creditlab("run", "-", "--seeds", "2", env=env, stdin=json.dumps(spec))
+    assert told.returncode == 0, told.stderr
+    assert "dfa, 2 of 2 seeds" in told.stdout
+    assert "mean ± 95 %" in told.stdout
+
+
+def test_seeds_that_fail_are_told_beside_the_others(tmp_path):
+    env = {"CREDITLAB_DATA_DIR": str(tmp_path / "data")}
+    told = creditlab("run", "-", "--json", "--seeds", "2", env=env, stdin=json.dumps(DIVERGING_SPEC))
+    assert told.returncode == 1
+    assert [(one["seed"], one["error"]["code"]) for one in json.loads(told.stdout)] == [
+        (0, "diverged"),
+        (1, "diverged"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [
+        ("none", "'none' is neither a number of seeds, such as 16, nor a range of them, such as 0-15"),
+        ("0", "'0' are 0 seeds; 1 to 1000 are allowed"),
+        ("5-3", "'5-3' are -1 seeds; 1 to 1000 are allowed"),
+        ("0-1000", "'0-1000' are 1001 seeds; 1 to 1000 are allowed"),
+        ("9223372036854775808-9223372036854775809", "the seed 9223372036854775809 is out of range"),
+        ("-1", "'-1' is neither"),
+    ],
+)
+def test_seeds_that_are_none_are_named(seeds, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        parse(seeds)
+
+
+def test_a_range_of_seeds_has_both_its_ends():
+    assert parse("3") == (0, 1, 2)
+    assert parse("7-9") == (7, 8, 9)
+
+
+def test_an_interval_of_many_seeds_is_students():
+    assert student(1) == 12.706
+    assert student(15) == pytest.approx(2.1314, abs=1e-3)
+    assert student(1_000) == pytest.approx(1.9623, abs=1e-4)
+
+
 # ---- with a service --------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +206,8 @@ def test_tables_tell_the_same(service, finished):
     assert finished in service.cli("list", "--method", "dfa").stdout
     assert "succeeded" in service.cli("show", finished).stdout
     assert "alive" in service.cli("workers").stdout
-    assert service.cli("queue", finished).stdout.split() == ["position", "job", "reason", "queued", "(UTC)"]
+    heads = "position job reason queued (UTC) starts about (UTC)"
+    assert service.cli("queue", finished).stdout.split() == heads.split()
     assert (
         service.cli("metrics", finished, "--series", "test/accuracy")
         .stdout.splitlines()[1]

@@ -9,6 +9,7 @@ from creditlab import doctor
 from creditlab.broker import EmbeddedBroker
 from lab.db import Database
 from lab.settings import Settings
+from tests.s3 import S3Server
 from tests.stack import creditlab
 
 
@@ -50,6 +51,17 @@ def test_each_problem_has_its_advice(setting, value, check, tmp_path):
     finding = found(settings)[check]
     assert finding.state == "problem"
     assert finding.advice
+
+
+def test_a_bucket_is_written_read_and_cleared(tmp_path, s3_server: S3Server):
+    given = {"data_dir": tmp_path, "api_url": "http://127.0.0.1:1"} | s3_server.settings()
+    finding = found(Settings(**given))["artifact store"]
+    assert finding.state == "ok", finding
+    for wrong in ({"artifact_url": "s3://no-such-bucket"}, {"s3_endpoint_url": "http://127.0.0.1:1"}):
+        finding = found(Settings(**given | wrong))["artifact store"]
+        assert finding.state == "problem"
+        assert "CREDITLAB_ARTIFACT_URL, CREDITLAB_S3_ENDPOINT_URL" in str(finding.advice)
+        assert "testing-secret" not in str(finding)
 
 
 def test_tables_of_another_version(tmp_path):

@@ -6,6 +6,8 @@ from rich.console import Console
 
 from credit.events import Fetching
 from creditlab import show
+from creditlab.cli_fleet import gpu_row
+from tests import factories
 
 JOB = {"status": "running", "spec": {"method": {"name": "dfa"}}, "progress": {}}
 
@@ -28,3 +30,9 @@ def test_a_download_of_unknown_size_is_told_once():
         for received in range(0, 20_000_001, 100_000):
             board.update(JOB | {"fetching": Fetching(received=received, size=0)})
     assert out.getvalue() == "dfa: running, downloading the data set, 0.0 MB\n"
+
+
+def test_a_gpu_is_a_line_without_what_its_driver_does_not_tell():
+    assert gpu_row(factories.gpu()) == "GPU 0 H100, 75 % busy, 3.0 of 80.0 GiB, 61 °C, 312 W"
+    silent = dict.fromkeys(("name", "utilization", "memory_total_bytes", "temperature_celsius", "power_watts"))
+    assert gpu_row(factories.gpu(index=3, **silent)) == "GPU 3"

@@ -77,6 +77,26 @@ def test_a_process_that_dies_twice_is_not_tried_a_third_time(service):
     assert "signal 9" in job["error"]["message"]
 
 
+def test_processes_that_train_together_die_together(own_service):
+    """The first takes the other along; the death of the other is told of, and counts as the first one's would."""
+    service, _ = own_service
+    service.start_worker()
+    job_id = service.submit(**LONG | {"training": LONG["training"] | {"devices": 2}})
+    service.training(job_id)
+    (leader,) = service.runners()
+    (follower,) = leader.children()
+    leader.kill()
+    eventually(lambda: gone(follower))
+    eventually(lambda: service.job(job_id)["attempt"] == 2)
+    (leader,) = eventually(service.runners)
+    (follower,) = eventually(leader.children)
+    follower.kill()
+    job = service.ended(job_id)
+    assert (job["status"], job["error"]["code"], job["attempt"]) == ("failed", "killed", 2)
+    assert job["error"]["message"].endswith("process 2 of 2 was killed by signal 9")
+    assert gone(leader)
+
+
 def test_a_worker_that_sleeps_past_its_lease_is_refused_when_it_wakes(service, undisturbed):
     sleeper = service.start_worker()
     job_id = service.submit()

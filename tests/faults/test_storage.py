@@ -83,3 +83,14 @@ def test_a_checkpoint_that_cannot_be_stored_is_a_warning(service, undisturbed):
     eventually(lambda: any("could not be stored" in message for message in warnings(service, job_id)))
     obstacle.unlink()
     assert service.succeeded(job_id, undisturbed)["attempt"] == 1
+
+
+def test_a_pause_is_a_pause_though_its_last_checkpoint_cannot_be_stored(service, undisturbed):
+    job_id = service.submit()
+    obstacle = in_the_way(service, job_id)
+    service.start_worker()
+    resting(service, job_id)
+    assert [attempt.outcome for attempt in service.attempts(job_id)] == ["paused"]
+    obstacle.unlink()
+    order(service, "resume", job_id)
+    service.succeeded(job_id, undisturbed)

@@ -3,6 +3,7 @@
 import pytest
 from redis import Redis
 
+from creditlab.broker import EmbeddedBroker
 from lab import bell, jobs
 from lab.settings import Settings
 from tests.factories import tiny
@@ -56,6 +57,21 @@ def test_a_job_is_accepted_although_nobody_hears_the_bell(database, caplog):
     with database.read() as tx:
         assert jobs.get(tx, job_id).status == "queued"
     assert "not heard" in caplog.text
+
+
+def test_a_bell_is_heard_although_the_broker_was_away_since_the_last_one(database, tmp_path):
+    broker = EmbeddedBroker(tmp_path)
+    settings = Settings(broker_url=broker.start())
+    bell.configure(settings)
+    try:
+        bell.ring(["default"])
+        broker.stop()
+        broker.start()
+        before = messages(settings)
+        bell.ring(["default"])
+        assert messages(settings) == before + 1
+    finally:
+        broker.stop()
 
 
 def test_without_a_server_messages_are_files(database, tmp_path):

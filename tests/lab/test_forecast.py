@@ -45,6 +45,7 @@ def test_finished_jobs_of_the_same_kind_correct_it(database):
         factories.tiny(method="bp"),
         factories.tiny(model={"name": "cnn"}),
         replace(run, training=replace(run.training, threads=2)),
+        replace(run, training=replace(run.training, devices=2)),
     ):
         assert told(database, other).estimated_from == "analytic"
 

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from lab import attempts, checkpoints, jobs, reads, tables
 from lab.db import now
-from lab.files import Store, location_of
+from lab.files import Folder, location_of, open_store
 from lab.reconciler import Calm, Reconciler
 from tests.factories import checkpointed, started, tiny
 
@@ -55,7 +55,7 @@ def claim(database):
 
 
 def test_it_rings_again_for_a_job_that_nobody_claimed(database, job_id, bells, settings):
-    reconciler = Reconciler(database, settings)
+    reconciler = Reconciler(database, settings, open_store(settings))
     assert reconciler.tick()
     assert bells() == 0
     shift(database, job_id, rung_at=-11)
@@ -70,10 +70,10 @@ def test_a_job_that_waits_before_its_next_attempt_is_left_alone(database, job_id
     with database.write() as tx:
         attempts.lose(tx, attempt, "killed", "killed by signal 9")
     bells()
-    Reconciler(database, settings).tick()
+    Reconciler(database, settings, open_store(settings)).tick()
     assert bells() == 0
     shift(database, job_id, not_before=-1)
-    later = Reconciler(database, settings)
+    later = Reconciler(database, settings, open_store(settings))
     with database.write() as tx:
         tx.execute(update(tables.Lease).values(holder=later.holder))
     later.tick()
@@ -82,7 +82,7 @@ def test_a_job_that_waits_before_its_next_attempt_is_left_alone(database, job_id
 
 def impatient(database, settings):
     """A reconciler that nothing has disturbed for ever: it believes every lease."""
-    reconciler = Reconciler(database, settings)
+    reconciler = Reconciler(database, settings, open_store(settings))
     reconciler.calm.since = float("-inf")
     return reconciler
 
@@ -116,7 +116,7 @@ def test_a_cancelled_job_whose_worker_is_gone_ends(database, job_id, settings):
 def test_leases_get_time_after_the_database_was_away_or_a_clock_was_set(database, job_id, settings):
     claim(database)
     shift(database, job_id, lease_expires_at=-1)
-    Reconciler(database, settings).tick()
+    Reconciler(database, settings, open_store(settings)).tick()
     assert status(database, job_id) == "running", "its worker may be alive: it has half a lease to say so"
     with database.write() as tx:
         tx.execute(update(tables.Lease).values(until=now(tx)))
@@ -141,7 +141,7 @@ def test_calm_is_time_without_a_jump_of_the_clock():
 def test_a_clock_that_was_set_back_makes_no_lease_longer(database, job_id, settings):
     claim(database)
     shift(database, job_id, lease_expires_at=3600)
-    Reconciler(database, settings).tick()
+    Reconciler(database, settings, open_store(settings)).tick()
     with database.read() as tx:
         left = jobs.get(tx, job_id).lease_expires_at - now(tx)
     assert left <= timedelta(seconds=settings.lease_seconds)
@@ -149,14 +149,14 @@ def test_a_clock_that_was_set_back_makes_no_lease_longer(database, job_id, setti
 
 def test_a_job_is_rung_for_although_the_clock_was_set_back(database, job_id, bells, settings):
     shift(database, job_id, rung_at=3600, not_before=-1)
-    Reconciler(database, settings).tick()
+    Reconciler(database, settings, open_store(settings)).tick()
     assert bells() == 1
 
 
 def test_checkpoints_of_jobs_that_ended_long_ago_are_removed_with_their_files(database, job_id, settings):
     attempt = claim(database)
     location = location_of(job_id, attempt.fence, "checkpoint-1")
-    store = Store(settings.artifacts_dir)
+    store = Folder(settings.artifacts_dir)
     store.path(location).parent.mkdir(parents=True)
     store.path(location).write_bytes(b"state")
     with database.write() as tx:
@@ -164,7 +164,7 @@ def test_checkpoints_of_jobs_that_ended_long_ago_are_removed_with_their_files(da
         attempts.fail(tx, attempt, "diverged", "why")
     days = settings.checkpoint_days
     shift(database, job_id, finished_at=-(days * 86_400 - 60))
-    reconciler = Reconciler(database, settings)
+    reconciler = Reconciler(database, settings, open_store(settings))
     reconciler.tick()
     assert store.path(location).exists()
     shift(database, job_id, finished_at=-(days * 86_400 + 60))
@@ -175,7 +175,10 @@ def test_checkpoints_of_jobs_that_ended_long_ago_are_removed_with_their_files(da
 
 
 def test_one_has_the_duty_until_its_lease_is_over(database, job_id, settings):
-    first, second = Reconciler(database, settings), Reconciler(database, settings)
+    first, second = (
+        Reconciler(database, settings, open_store(settings)),
+        Reconciler(database, settings, open_store(settings)),
+    )
     assert first.tick()
     assert not second.tick()
     assert first.tick()
@@ -186,9 +189,9 @@ def test_one_has_the_duty_until_its_lease_is_over(database, job_id, settings):
 
 
 def test_the_thread_ends_when_told(database, settings):
-    reconciler = Reconciler(database, settings)
+    reconciler = Reconciler(database, settings, open_store(settings))
     reconciler.start()
     assert reconciler._thread.is_alive()
     reconciler.stop()
     assert not reconciler._thread.is_alive()
-    Reconciler(database, settings).stop()
+    Reconciler(database, settings, open_store(settings)).stop()

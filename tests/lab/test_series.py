@@ -108,3 +108,57 @@ def test_downsampling_keeps_ends_extremes_and_gaps(values, most):
         assert set(edges) <= set(kept), "both ends of every gap are shown"
     if missing.any() and most >= 6:
         assert np.isnan(shown).any(), "a gap is never closed"
+
+
+MANY = 40 * series.SIZE + 100
+
+
+@pytest.fixture
+def long_job(database, job_id):
+    """A series long enough to be drawn from outlines, with a peak, a hollow and a stretch that is undefined."""
+    given_points = points(MANY)
+    given_points[20_000] = given_points[20_000]._replace(value=100.0)
+    given_points[30_001] = given_points[30_001]._replace(value=-100.0)
+    for step in range(10_000, 10_007):
+        given_points[step] = given_points[step]._replace(value=None)
+    with database.write() as tx:
+        series.append(tx, job_id, given_points)
+    return job_id, given_points
+
+
+def in_window(given_points, first, last):
+    return [point for point in given_points if (first or 0) <= point.step <= (MANY if last is None else last)]
+
+
+@pytest.mark.parametrize(("first", "last"), [(None, None), (500, None), (None, 40_500), (9_990, 35_000)])
+def test_a_long_series_keeps_its_shape_although_it_is_not_read_whole(database, long_job, first, last):
+    job_id, given_points = long_job
+    inside = in_window(given_points, first, last)
+    with database.read() as tx:
+        (row,) = series.read(tx, job_id, from_step=first, to_step=last, max_points=400)
+    told = {step: (epoch, value) for step, epoch, value in row["points"]}
+    assert len(row["points"]) == len(told) <= 400
+    assert (row["total_points"], row["downsampled"]) == (len(inside), True)
+    assert list(told) == sorted(told)
+    assert all(given_points[step] == ("train/loss", None, step, *known) for step, known in told.items())
+    assert {inside[0].step, inside[-1].step, 20_000, 30_001, 10_000, 10_006} <= told.keys()
+
+
+def test_outlines_spare_the_reading_of_chunks(database, long_job):
+    job_id, _ = long_job
+    with database.read() as tx:
+        sketched, total = series.sketch(tx, job_id, None, None, None, 400)["train/loss", ""]
+        whole, _ = series.sketch(tx, job_id, None, None, None, None)["train/loss", ""]
+    assert total == len(whole[0]) == MANY
+    whole_chunks = series.SIZE + 100  # the one with undefined values, and the last one
+    assert len(sketched[0]) <= 39 * series.OUTLINE + whole_chunks
+
+
+def test_what_is_cut_has_no_outline(database, long_job):
+    job_id, given_points = long_job
+    with database.write() as tx:
+        series.truncate(tx, job_id, 39 * series.SIZE + 10)
+    with database.read() as tx:
+        (row,) = series.read(tx, job_id, max_points=400)
+    assert (row["total_points"], row["points"][-1][0]) == (39 * series.SIZE + 11, 39 * series.SIZE + 10)
+    assert row["points"][-1][2] == given_points[39 * series.SIZE + 10].value

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import standardwebhooks
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from credit.events import Diagnosed
 from lab import addresses, attempts, deliveries, jobs, signatures, tables, webhooks
@@ -44,9 +44,16 @@ def claim(database):
         return deliveries.claim(tx, deliveries.due(tx, [], 10))
 
 
-def settle(database, errand, status, error):
+def settle(database, errand, status, error, seconds=0.01):
     with database.write() as tx:
-        return deliveries.settle(tx, errand, status, error)
+        return deliveries.settle(tx, errand, status, error, seconds)
+
+
+def tries(database):
+    """(number, status, error, milliseconds) of each try of the one message."""
+    with database.read() as tx:
+        (told,) = deliveries.views(tx, list(tx.scalars(select(tables.Delivery))))
+    return [(one["number"], one["answer_status"], one["error"], one["duration_ms"]) for one in told["tries"]]
 
 
 def make_due(database):
@@ -156,6 +163,38 @@ def test_one_sender_has_a_message_until_its_time_is_over(database):
     assert (row(database).status, row(database).answer_status, row(database).error) == ("delivered", 200, None)
 
 
+def test_every_try_is_kept_also_one_that_came_too_late_and_one_that_never_said_how_it_went(database):
+    hook(database, types=["job.started"])
+    submit(database)
+    claim_job(database)
+    errands = []
+    for _ in range(3):
+        errands += claim(database)
+        make_due(database)
+    assert tries(database) == [(number, None, None, None) for number in (1, 2, 3)]
+    assert not settle(database, errands[0], None, "ReadTimeout: no answer", 15.0)
+    assert settle(database, errands[2], 204, None, 0.0123456)
+    assert tries(database) == [
+        (1, None, "ReadTimeout: no answer", 15_000.0),
+        (2, None, None, None),
+        (3, 204, None, 12.346),
+    ]
+
+
+def test_of_one_message_the_last_tries_are_kept_and_go_with_it(database):
+    webhook_id = hook(database, types=["job.started"])
+    submit(database)
+    claim_job(database)
+    for _ in range(deliveries.TRIES_KEPT + 2):
+        claim(database)
+        make_due(database)
+    assert [number for number, *_ in tries(database)] == list(range(3, deliveries.TRIES_KEPT + 3))
+    with database.write() as tx:
+        webhooks.delete(tx, webhook_id)
+    with database.read() as tx:
+        assert tx.scalar(select(func.count()).select_from(tables.Try)) == 0
+
+
 def test_the_oldest_message_of_each_webhook_that_is_not_busy(database):
     first, second = hook(database), hook(database)
     for _ in range(2):
@@ -176,13 +215,14 @@ def test_it_is_tried_six_times_more_at_growing_distances(database):
         (errand,) = claim(database)
         with database.write() as tx:
             before = now(tx)
-            assert deliveries.settle(tx, errand, 500, "the receiver answered 500")
+            assert deliveries.settle(tx, errand, 500, "the receiver answered 500", 0.002)
         if seconds is None:
             break
         wait = (row(database).next_at - before).total_seconds()
         assert seconds <= wait <= seconds * (1 + deliveries.JITTER) + 1
         make_due(database)
     assert (row(database).status, row(database).attempts, row(database).next_at) == ("failed", 7, None)
+    assert tries(database) == [(number, 500, "the receiver answered 500", 2.0) for number in range(1, 8)]
     assert claim(database) == []
 
 

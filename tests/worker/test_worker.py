@@ -1,6 +1,7 @@
 """Jobs on a real worker with real training processes, on both databases."""
 
 import hashlib
+import json
 import os
 import signal
 
@@ -90,6 +91,9 @@ def test_an_exception_in_the_training_fails_with_its_text(service: Service):
     assert (job["status"], job["error"]["code"]) == ("failed", "internal_error")
     assert "magic" in job["error"]["message"]
     assert job["attempt"] == 1
+    (line,) = [json.loads(line) for line in service.log.read_text().splitlines() if "training failed" in line]
+    assert "magic" in line["traceback"]
+    assert (line["logger"], line["job_id"], line["attempt"]) == ("worker.runner", job_id, 1)
 
 
 def test_too_long_a_run_ends_with_what_it_measured(service: Service):
