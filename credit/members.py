@@ -67,6 +67,8 @@ def _unbatched_option(method: spec.Method) -> str | None:
     regularizers = getattr(method, "regularizers", None)
     if regularizers and regularizers.entropy.weight:
         return "the entropy's running inverse is that of one net"
+    if regularizers and regularizers.l1:
+        return "the sign in l1 turns rounding errors into other numbers"
     if isinstance(method, spec.SBD | spec.EBD):
         chosen = {
             "normalize_r": method.normalize_r,
