@@ -41,8 +41,8 @@ METHODS = (
     spec.MonoForward,
 )
 """Whose equations hold with members in front."""
-WIDEST = 64
-"""Up to here the time of a run is that of calls, not of products (``benchmarks/members.py``)."""
+WIDEST = 128
+"""The widest layer for which it was measured that members pay (docs/members.md)."""
 
 
 def batchable(run: spec.Run) -> str | None:
