@@ -92,7 +92,8 @@ def main() -> None:
             found.append(row)
             seconds = f"{row['together_seconds']:.2f} | {row['alone_seconds']:.2f}"
             print(
-                f"| {width} | {seconds} | {row['ratio']:.2f} | {'yes' if pays(runs(width, asked.threads)[0], SEEDS) else 'no'} |",
+                paying = "yes" if pays(runs(width, asked.threads)[0], SEEDS) else "no"
+                print(f"| {width} | {seconds} | {row['ratio']:.2f} | {paying} |", flush=True)
                 flush=True,
             )
     if not asked.quick:
