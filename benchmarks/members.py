@@ -91,11 +91,8 @@ def main() -> None:
             row = measure(width, rounds, asked.threads, Path(cache))
             found.append(row)
             seconds = f"{row['together_seconds']:.2f} | {row['alone_seconds']:.2f}"
-            print(
-                paying = "yes" if pays(runs(width, asked.threads)[0], SEEDS) else "no"
-                print(f"| {width} | {seconds} | {row['ratio']:.2f} | {paying} |", flush=True)
-                flush=True,
-            )
+            paying = "yes" if pays(runs(width, asked.threads)[0], SEEDS) else "no"
+            print(f"| {width} | {seconds} | {row['ratio']:.2f} | {paying} |", flush=True)
     if not asked.quick:
         keep({"device": device, "machine": platform.machine(), "torch": torch.__version__, "seeds": SEEDS}, found)
 
