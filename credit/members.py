@@ -261,7 +261,6 @@ class Members:
         cost = self.whole.cost
         ledger.cost = Cost(cost.flops // M, cost.peak_bytes // M, cost.saved_bytes // M)
         if self.outs is not None:
-            torch.manual_seed(setup.streams.seed("dropout"))  # the random state that the lone run ends with
             keep(self.outs[m], setup, ledger, Tally(setup.chosen.training.log_every, setup.device), step)
         yield self._marked(Finished(step=step, results=ledger.results()))
 
