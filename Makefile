@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo serve test lint bench compose-up compose-test
+.PHONY: help demo serve test lint bench bench-quick compose-up compose-test
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -26,7 +26,11 @@ lint: $(READY) ## check style, types and import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## run the benchmarks, each in its quick form
+bench: $(READY) ## a training step of each method against plain PyTorch, in ratios; a quarter of an hour
+	@$(BIN)/python -m benchmarks.steps
+
+bench-quick: $(READY) ## run every benchmark in its quick form
+	@$(BIN)/python -m benchmarks.steps --quick
 	@set -e; for benchmark in $(wildcard benchmarks/*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
 
 compose-up: ## run the service in containers on http://127.0.0.1:8000 (Docker Compose); says how to get a key

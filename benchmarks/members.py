@@ -87,7 +87,7 @@ def main() -> None:
     print(f"{SEEDS} seeds, {device}\n\n| width | together s | alone s | ratio | pays |\n|{' --- |' * 5}")
     found = []
     with tempfile.TemporaryDirectory() as cache:
-        measure(min(widths), 1, asked.threads, Path(cache))
+        measure(min(WIDTHS), 1, asked.threads, Path(cache))
         for width in widths:
             row = measure(width, rounds, asked.threads, Path(cache))
             found.append(row)

@@ -23,7 +23,7 @@ from credit.setup import Setup, build, furnish
 from credit.spec.plan import parts_of, plan
 from credit.stacked import stacked
 from credit.tally import Interval, Tally
-from credit.train import Report, check, evaluate, explained, judge, keep, learn, probe_for, started
+from credit.train import Report, begin_chance, check, evaluate, explained, judge, keep, learn, probe_for, started
 
 Told = Iterator[tuple[int, Event]]
 """(place of a member among the runs, what it says)"""
@@ -48,24 +48,32 @@ WIDEST = 64
 
 def batchable(run: spec.Run) -> str | None:
     """Why a run cannot train together with others of its kind; None: it can."""
-    method = run.method
-    if not isinstance(method, METHODS):
-        return f"{method.name} is not written for several nets at once"
+    if not isinstance(run.method, METHODS):
+        return f"{run.method.name} is not written for several nets at once"
     parts = parts_of(plan(run.model, run.dataset.shape, run.dataset.classes))
+    return _unbatched_part(parts) or _unbatched_training(run.training) or _unbatched_option(run.method)
+
+
+def _unbatched_part(parts: Sequence[spec.Part]) -> str | None:
     if not isinstance(parts[0], spec.FlattenLayer) or not isinstance(parts[1], spec.DenseLayer):
         return "only nets that begin by flattening their images into a dense layer train together"
     for part in parts[1:]:
         if isinstance(part, spec.DropoutLayer) and part.rate:
             return "dropout draws from the one random state of its process"
         if not isinstance(part, spec.DenseLayer | spec.ActivationLayer | spec.NormLayer | spec.DropoutLayer):
-            return f"only dense nets train together, and this one has a {part.name} layer"
-    if run.training.precision != "fp32":
-        return f"{run.training.precision} leaves too few digits for numbers as alone"
-    if run.training.devices > 1:
+            kind = type(part).__name__.removesuffix("Layer").lower()
+            return f"only dense nets train together, and this one has a {kind} layer"
+    return None
+
+
+def _unbatched_training(training: spec.Training) -> str | None:
+    if training.precision != "fp32":
+        return f"{training.precision} leaves too few digits for numbers as alone"
+    if training.devices > 1:
         return "each member would train on several devices"
-    if run.training.engine in {"compiled", "graph"}:
-        return f"the engine {run.training.engine} is for one net"
-    return _unbatched_option(method)
+    if training.engine in {"compiled", "graph"}:
+        return f"the engine {training.engine} is for one net"
+    return None
 
 
 def _unbatched_option(method: spec.Method) -> str | None:
@@ -265,7 +273,7 @@ class Members:
         cost = self.whole.cost
         ledger.cost = Cost(cost.flops // M, cost.peak_bytes // M, cost.saved_bytes // M)
         if self.outs is not None:
-            torch.manual_seed(setup.streams.seed("dropout"))  # the random state that the lone run ends with
+            begin_chance(setup)  # where the lone run, which draws nothing from it, ends too
             keep(self.outs[m], setup, ledger, Tally(setup.chosen.training.log_every, setup.device), step)
         yield self._marked(Finished(step=step, results=ledger.results()))
 

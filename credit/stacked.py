@@ -25,7 +25,7 @@ def affine(h: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     if W.dim() == 2:
         return F.linear(h, W, b)
     if h.dim() == 2:  # the same batch for all: one wide layer
-        a = (W.flatten(0, 1) @ h.mT).unflatten(0, W.shape[:2])
+        a: Tensor = (W.flatten(0, 1) @ h.mT).unflatten(0, W.shape[:2])
         return (a if b is None else a + b[:, :, None]).mT
     return (W @ h.mT if b is None else torch.baddbmm(b[:, :, None], W, h.mT)).mT
 
@@ -64,11 +64,12 @@ class BatchNorm(nn.Module):
     def forward(self, h_MND: Tensor) -> Tensor:
         if self.training:
             self.get_buffer("num_batches_tracked").add_(1)
-        moments = (self.get_buffer(name).view(-1) for name in ("running_mean", "running_var"))
-        scale = (self.get_parameter(name).flatten() for name in ("weight", "bias"))
+        mean, var = (self.get_buffer(name).view(-1) for name in ("running_mean", "running_var"))
+        weight, bias = (self.get_parameter(name).flatten() for name in ("weight", "bias"))
         wide = h_MND.movedim(0, 1).flatten(1)
-        wide = F.batch_norm(wide, *moments, *scale, self.training, self.momentum or 0.0, self.eps)
-        return wide.unflatten(1, (len(h_MND), -1)).movedim(1, 0)
+        wide = F.batch_norm(wide, mean, var, weight, bias, self.training, self.momentum or 0.0, self.eps)
+        h: Tensor = wide.unflatten(1, (len(h_MND), -1)).movedim(1, 0)
+        return h
 
 
 class LayerNorm(nn.Module):

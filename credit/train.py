@@ -121,7 +121,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
     ledger = Ledger(setup, probe.description if probe else None)
     tally = Tally(training.log_every, setup.device)
     report = Report(setup)
-    torch.manual_seed(setup.streams.seed("dropout"))
+    begin_chance(setup)
     step = resume.step if resume else 0
     if resume:
         checkpoint.restore(resume, setup, ledger, tally)
@@ -155,6 +155,11 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
     if out is not None:
         keep(out, setup, ledger, tally, step)
     yield Finished(step=step, results=ledger.results())
+
+
+def begin_chance(setup: Setup) -> None:
+    """Put the global random state, which dropout draws from, where the run's seed says."""
+    torch.manual_seed(setup.streams.seed("dropout"))
 
 
 def _checkpoint(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> Event:

@@ -46,7 +46,7 @@ def student(degrees: int) -> float:
         return T_975[degrees - 1]
     z = statistics.NormalDist().inv_cdf(0.975)
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96)
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
 def table(results: Sequence[JSON]) -> Table:

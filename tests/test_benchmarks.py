@@ -1,11 +1,16 @@
 """The comparison with published tables: valid presets, right arithmetic, and nothing finished is run again."""
 
+import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from benchmarks import memory, reproduce
+from benchmarks.steps.contenders import BASELINE, CHECKPOINTS, FUSED, NETS, Group
+from benchmarks.steps.measure import Estimate, interleave, ratios
 from credit.flow import backward
 from credit.losses import LOSSES
 from credit.nets import build_net
@@ -144,3 +149,71 @@ def test_checkpoints_halve_the_memory_of_backpropagation_and_leave_its_gradients
     )
     for one, other in zip(plain.blocks, again.blocks, strict=True):
         assert all(map(torch.equal, one, other))
+
+
+# ---- the training step against others' ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_plain_net_is_ours(net):
+    """As many parameters (asserted where it is made), as many operations; checkpoints run layers again."""
+    group = Group(net, 4, "adam", 1, torch.device("cpu"))
+    (plain, checkpoints, bp), absent = group.enter((BASELINE, CHECKPOINTS, "bp"))
+    plain, checkpoints, bp = plain.count(), checkpoints.count(), bp.count()
+    assert not absent
+    assert plain.flops == bp.flops == bp.limit
+    assert checkpoints.flops > plain.flops
+    assert plain.saved_bytes == bp.saved_bytes
+
+
+def test_the_gradients_of_the_last_step_count_while_they_are_held():
+    """Torch's loop drops them before the next forward pass, one that keeps them holds twice as much."""
+    (kept, dropped), _ = Group("launay_fc", 4, "sgd", 1, torch.device("cpu")).enter((BASELINE, FUSED))
+    gradients = sum(tensor.nbytes for tensor in kept.state())
+    assert gradients < dropped.count().peak_bytes < 1.5 * gradients
+
+
+def test_a_contender_that_cannot_train_a_net_says_why():
+    ready, absent = Group("mlp_mixer", 4, "adam", 1, torch.device("cpu")).enter(("ff", "biotorch dfa"))
+    assert not ready
+    assert absent["ff"].startswith("ff trains dense models only")
+    assert absent["biotorch dfa"]
+
+
+def test_turns_rotate_and_are_as_long_for_everybody():
+    calls = []
+    took, times = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, 60, turn=0)
+    assert {name: len(seconds) for name, seconds in took.items()} == {"a": 2, "b": 2}
+    assert times == 1
+    assert calls == ["a", "b", "a", *"ab", *"ba"]  # each once, the baseline once more, then the rounds
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 0), (6, 0), (9, 1), (25, 7)])
+def test_an_interval_of_a_median_is_two_order_statistics(n, k):
+    """The tables of the sign test: ranks k + 1 and n − k."""
+    estimate = Estimate.of([float(value) for value in reversed(range(n))])
+    assert (estimate.median, estimate.low, estimate.high) == ((n - 1) / 2, k, n - 1 - k)
+
+
+def test_ratios_are_taken_within_rounds():
+    assert ratios([2.0, 20.0, 200.0], [1.0, 10.0, 100.0]) == Estimate(2.0, 2.0, 2.0)
+
+
+def test_the_table_is_kept_and_only_what_is_measured_again_changes(tmp_path):
+    path = tmp_path / "kept.json"
+    row = {"time": {"median": 1, "low": 1, "high": 1}, "peak": 1, "arithmetic": None}
+    old = {"groups": {"mlp_mixer, batch 1": {"rows": {BASELINE: row}}}, "around": {"demo": {"rounds": 0}}}
+    path.write_text(json.dumps(old))
+    command = [sys.executable, "-m", "benchmarks.steps", "--quick", "--threads", "1", "--json", str(path)]
+    command += ["--methods", "dfa", "ff", "--around", "--picture", str(tmp_path / "picture.png")]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    kept = json.loads(path.read_text())
+    assert kept["around"] == old["around"]
+    assert kept["groups"].pop("mlp_mixer, batch 1") == {"rows": {BASELINE: row}}
+    (group,) = kept["groups"].values()
+    assert list(group["rows"]) == [BASELINE, "dfa"]
+    assert group["rows"]["dfa"]["arithmetic"] == pytest.approx(0.75, abs=0.01)
+    assert group["rows"]["dfa"]["done"] == pytest.approx(group["rows"]["dfa"]["arithmetic"])
+    assert f"| {BASELINE} | 1.00 [1.00, 1.00] |" in said
+    assert "- ff: ff works with relu" in said
+    assert (tmp_path / "picture.png").stat().st_size > 10_000

@@ -41,7 +41,7 @@ BY_HAND = {"s3_secret_access_key"}
 def merged(one, other):
     """Two files as Compose merges them: maps by key, lists one after the other, of commands the last."""
     if isinstance(one, dict) and isinstance(other, dict):
-        keys = one.keys() | other.keys()
+        keys = dict.fromkeys([*one, *other])  # in their order, so that every process collects the same tests
         return {
             key: other[key]
             if key in {"command", "entrypoint"} and key in other

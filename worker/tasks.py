@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from lab import attempts, bell, datasets, tables
-from lab.db import Database, now
+from lab.db import Database
 from lab.errors import DatabaseUnavailable
 from lab.files import Store
 from lab.settings import Settings

@@ -62,4 +62,5 @@ class Compiled(Engine):
         return samples == self.whole and not self.ready
 
     def aside(self) -> AbstractContextManager[object]:
-        return torch.compiler.set_stance("force_eager")
+        eagerly: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return eagerly

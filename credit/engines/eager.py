@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
-
 Told = tuple[Tensor, Tensor]
 """The loss of a batch and its hits."""
 Update = Callable[[Tensor, Tensor], Told]

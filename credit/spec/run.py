@@ -59,7 +59,7 @@ class Training(Spec):
         if self.engine == "graph" and self.device == "cpu":
             raise Incompatible("/engine", "graph records a step of a CUDA device, and the device is cpu")
         if self.engine in {"compiled", "graph"} and self.devices > 1:
-            raise Incompatible("/engine", f"{self.engine} is for one device, and {self.devices} are asked for; set eager")
+            raise Incompatible("/engine", f"{self.engine} is for one device, not for {self.devices}; set eager")
 
 
 @dataclass(frozen=True, kw_only=True)

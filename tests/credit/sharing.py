@@ -15,9 +15,9 @@ from torch import Tensor
 
 from credit import checkpoint, spec
 from credit.data import Images, load
+from credit.data.split import split
 from credit.events import Event
 from credit.parallel import Group, Team
-from credit.data.split import split
 from credit.setup import furnish, prepare
 from credit.train import _train, never
 from tests.credit.builders import METHODS, fitting

@@ -27,7 +27,7 @@ def test_a_value_may_stand_in_a_file(tmp_path, monkeypatch):
         (tmp_path / name).write_text(f"postgresql://the-{name}/x\n")
         monkeypatch.setenv(f"CREDITLAB_{name.upper()}_FILE", str(tmp_path / name))
     monkeypatch.setenv("CREDITLAB_CONFIG", str(tmp_path / "settings.toml"))
-    (tmp_path / "settings.toml").write_text('database_url = "sqlite:///file"\nsecret_key = "of the TOML file, unused"\n')
+    (tmp_path / "settings.toml").write_text('database_url = "sqlite:///file"\nsecret_key = "of the file, unused"\n')
     settings = Settings.load()
     assert settings.database_url == "postgresql://the-database_url/x"
     assert settings.secret_key == "postgresql://the-secret_key/x"
