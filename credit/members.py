@@ -23,7 +23,7 @@ from credit.setup import Setup, build, furnish
 from credit.spec.plan import parts_of, plan
 from credit.stacked import stacked
 from credit.tally import Interval, Tally
-from credit.train import Report, begin_chance, check, evaluate, explained, judge, keep, learn, probe_for, started
+from credit.train import Report, check, evaluate, explained, judge, keep, learn, probe_for, started
 
 Told = Iterator[tuple[int, Event]]
 """(place of a member among the runs, what it says)"""
