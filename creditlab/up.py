@@ -25,7 +25,7 @@ from creditlab.broker import BrokerError, EmbeddedBroker, server_binary
 from lab import keys
 from lab.db import Database
 from lab.errors import LabError
-from lab.settings import Settings
+from lab.settings import Settings, is_file_of_a_setting
 
 if TYPE_CHECKING:
     import subprocess
@@ -107,7 +107,8 @@ class Stack:
         logs.mkdir(parents=True, exist_ok=True)
         self._claim_folder()
         refuse_busy(self.host, self.port)
-        env = os.environ | self.settings.environment()
+        here = {name: value for name, value in os.environ.items() if not is_file_of_a_setting(name)}
+        env = here | self.settings.environment()
         env |= {"CREDITLAB_BROKER_URL": self._broker_url(), "PYTHONUNBUFFERED": "1"}
         self._migrate()
         python = (sys.executable, "-m")

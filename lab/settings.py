@@ -170,6 +170,11 @@ class ValuesInFiles(PydanticBaseSettingsSource):
             raise ValueError(f"{variable}_FILE: {path} cannot be read: {error}") from None
 
 
+def is_file_of_a_setting(variable: str) -> bool:
+    """Whether a variable names a file with a value; with the value itself beside it, both would be set."""
+    return variable.startswith("CREDITLAB_") and variable.endswith("_FILE")
+
+
 def make_secret(path: Path) -> None:
     """Write a new secret, complete from the first moment it can be seen; of two makers the first one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,13 @@ def test_one_service_per_folder(service):
     assert service.ready()
 
 
+def test_a_secret_in_a_file_serves_all_processes(tmp_path):
+    (tmp_path / "key").write_text("k" * 32)
+    with up(tmp_path / "data", secret_key_file=str(tmp_path / "key")) as service:
+        assert httpx.get(f"{service.url}/v1/jobs").json()["data"] == []
+    assert not (tmp_path / "data" / "secret_key").exists()
+
+
 def test_wrong_settings_are_said(tmp_path):
     wrong = {"CREDITLAB_DATABASE_URL": "mysql://nowhere"}
     told = creditlab("up", "--port", "0", "--data-dir", str(tmp_path), env=wrong)
