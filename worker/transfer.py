@@ -86,9 +86,10 @@ class Transfer:
             RunError: the data set is gone or damaged.
             StoreUnavailable: the store does not answer.
         """
-        dataset = specs.from_dict(self.attempt.spec).dataset
-        if isinstance(dataset, spec.Uploaded):
-            datasets.fetch(self.store, settings, dataset)
+        with suppress(ValueError):  # a spec that cannot be read is for the run to find and to tell
+            dataset = specs.from_dict(self.attempt.spec).dataset
+            if isinstance(dataset, spec.Uploaded):
+                datasets.fetch(self.store, settings, dataset)
         fetched = []
         for stored in self.attempt.checkpoints:
             path = self.folder / f"from-{stored.step}"

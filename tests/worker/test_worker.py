@@ -22,8 +22,8 @@ def test_a_job_trains_to_success_with_metrics_and_files(service: Service):
         files = {row["name"]: row for row in reads.artifacts(tx, job_id)["data"]}
         folder = service.settings.artifacts_dir
         for name, row in files.items():
-            path, _ = reads.artifact(tx, job_id, name)
-            assert hashlib.sha256((folder / path).read_bytes()).hexdigest() == row["sha256"]
+            location = reads.artifact(tx, job_id, name).location
+            assert hashlib.sha256((folder / location).read_bytes()).hexdigest() == row["sha256"]
     assert [point[0] for point in metrics["train/loss", None]] == [10, 20]
     assert [point[0] for point in metrics["test/accuracy", None]] == [10, 20]
     assert metrics["test/accuracy", None][-1][2] == results["test"]["accuracy"]
