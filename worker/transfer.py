@@ -86,10 +86,11 @@ class Transfer:
             RunError: the data set is gone or damaged.
             StoreUnavailable: the store does not answer.
         """
+        dataset = None
         with suppress(ValueError):  # a spec that cannot be read is for the run to find and to tell
             dataset = specs.from_dict(self.attempt.spec).dataset
-            if isinstance(dataset, spec.Uploaded):
-                datasets.fetch(self.store, settings, dataset)
+        if isinstance(dataset, spec.Uploaded):
+            datasets.fetch(self.store, settings, dataset)
         fetched = []
         for stored in self.attempt.checkpoints:
             path = self.folder / f"from-{stored.step}"
