@@ -4,6 +4,7 @@ import difflib
 import functools
 import json
 import secrets
+import threading
 import types
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from hashlib import sha256 as sha256_of
@@ -95,8 +96,17 @@ class Described(GenerateJsonSchema):
         return made
 
 
-@functools.cache
 def adapter(cls: Any) -> TypeAdapter[Any]:
+    """Built at first need, by one thread at a time: two that compile so deep trees at once end in a SystemError."""
+    with _building:
+        return _adapter(cls)
+
+
+_building = threading.Lock()
+
+
+@functools.cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
