@@ -27,7 +27,7 @@ LASTING: dict[str, Any] = {
     "method": "dfa",
     "model": {"name": "mlp", "hidden": [64, 64], "dropout": 0.1},
     "dataset": {"name": "fashion-mnist-mini", "train_samples": 2000, "test_samples": 500},
-    "training": {"epochs": 250, "batch_size": 50, "seed": 11, "threads": 1},
+    "training": {"epochs": 400, "batch_size": 50, "seed": 11, "threads": 1},
     "alignment": {"every": 500, "samples": 64},
 }
 """Training for long enough to be disturbed, with something to get wrong: masks of dropout, probes between epochs."""
@@ -113,9 +113,11 @@ class Stack:
         assert "creditlab keys create" in said
         return time.monotonic() - began
 
-    def containers(self, *services: str) -> list[dict[str, Any]]:
-        """What the engine knows of them, those that have ended too."""
-        ids = self.compose("ps", "--all", "--quiet", *services).decode().split()
+    def containers(self, service: str = "") -> list[dict[str, Any]]:
+        """What the engine knows of them, ended ones too: a quick question, while they go on."""
+        labels = {"project": PROJECT} | ({"service": service} if service else {})
+        filters = [f"--filter=label=com.docker.compose.{name}={value}" for name, value in labels.items()]
+        ids = run("docker", "ps", "--all", "--quiet", *filters).decode().split()
         return json.loads(run("docker", "inspect", *ids)) if ids else []
 
     def running(self) -> list[dict[str, Any]]:
@@ -175,7 +177,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield made
     finally:
         if request.session.testsfailed:
-            say(made.compose("logs", "--tail", "30").decode())
+            say(made.compose("logs", "--no-color", "--tail", "30").decode())
         made.compose("down", "--volumes", "--remove-orphans")
 
 
@@ -261,11 +263,11 @@ def test_a_restart_of_the_broker(stack: Stack) -> None:
 
 def test_an_upgrade_to_a_new_image(stack: Stack) -> None:
     run("docker", "build", "--tag", IMAGE, "-", stdin=f"FROM {IMAGE}\nLABEL upgraded=yes\n".encode())
-    old = {one["Id"] for one in stack.containers("api", "worker")}
+    old = {one["Id"] for service in ("api", "worker") for one in stack.containers(service)}
     ids = [stack.submit(name=f"through the upgrade {number}") for number in range(6)]
     stack.checkpointed(ids[0])
     stack.compose("up", "--detach", "--scale", "worker=3")
-    assert not old & {one["Id"] for one in stack.containers("api", "worker")}
+    assert not old & {one["Id"] for one in stack.containers()}
     assert {stack.weights(job_id) for job_id in ids} == {stack.undisturbed}
     with stack.client() as lab:
         states = [
