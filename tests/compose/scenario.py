@@ -85,7 +85,7 @@ class Stack:
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self.key = ""
-        self.lab: Client
+        self.lab = Client(self.url)
         v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
         self.command = ["docker", "compose"] if v2 else ["docker-compose"]
         self.undisturbed = ""
@@ -170,6 +170,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         say(f"from `make compose-up` to ready: {made.up():.0f} s")
         yield made
     finally:
+        made.lab.close()
         if request.session.testsfailed:
             say(made.compose("logs", "--no-color", "--tail", "30").decode())
         made.compose("down", "--volumes", "--remove-orphans")
@@ -179,6 +180,7 @@ def test_the_first_key_is_made_inside_and_opens_the_api(stack: Stack) -> None:
     assert httpx.get(f"{stack.url}/v1/jobs").status_code == 401
     made = stack.compose("exec", "-T", "api", "creditlab", "keys", "create", "--scope", "admin").decode()
     stack.key = re.search(r"clk_\w+", made)[0]
+    stack.lab.close()
     stack.lab = Client(stack.url, stack.key, retries=Retries(times=8, longest=10.0))
     assert stack.lab.page()["data"] == []
 
