@@ -23,7 +23,7 @@ from credit.setup import Setup, build, furnish
 from credit.spec.plan import parts_of, plan
 from credit.stacked import stacked
 from credit.tally import Interval, Tally
-from credit.train import Report, begin_chance, check, evaluate, explained, judge, keep, learn, probe_for, started
+from credit.train import Report, check, evaluate, explained, judge, keep, learn, probe_for, started
 
 Told = Iterator[tuple[int, Event]]
 """(place of a member among the runs, what it says)"""
@@ -42,8 +42,8 @@ METHODS = (
     spec.MonoForward,
 )
 """Whose equations hold with members in front."""
-WIDEST = 64
-"""Up to here the time of a run is that of calls, not of products (``benchmarks/members.py``)."""
+WIDEST = 128
+"""The widest layer for which it was measured that members pay (docs/members.md)."""
 
 
 def batchable(run: spec.Run) -> str | None:
@@ -80,6 +80,8 @@ def _unbatched_option(method: spec.Method) -> str | None:
     regularizers = getattr(method, "regularizers", None)
     if regularizers and regularizers.entropy.weight:
         return "the entropy's running inverse is that of one net"
+    if regularizers and regularizers.l1:
+        return "the sign in l1 turns rounding errors into other numbers"
     chosen = {"lean": isinstance(method, spec.BroadcastMethod) and method.lean}
     if isinstance(method, spec.SBD | spec.EBD):
         chosen |= {
@@ -273,7 +275,6 @@ class Members:
         cost = self.whole.cost
         ledger.cost = Cost(cost.flops // M, cost.peak_bytes // M, cost.saved_bytes // M)
         if self.outs is not None:
-            begin_chance(setup)  # where the lone run, which draws nothing from it, ends too
             keep(self.outs[m], setup, ledger, Tally(setup.chosen.training.log_every, setup.device), step)
         yield self._marked(Finished(step=step, results=ledger.results()))
 

@@ -63,7 +63,7 @@ class Penalties(nn.Module):
                 group = self.group if self.training else ALONE
                 q_ND = q_ND + self.power["weight"] * power_gradient(h_ND, self.power["target"], batch, group)
             if self.l1:
-                q_ND = q_ND + self.l1 * l1_gradient(h_ND, batch)
+                q_ND = q_ND + self.l1 * l1_gradient(h_ND)
             if self.entropy["weight"] and h_ND.dim() == 2:
                 q_ND = q_ND - self.entropy["weight"] * self._entropy_gradient(k, h_ND)
         return q_ND
@@ -107,9 +107,9 @@ def power_gradient(h_ND: Tensor, target: float, batch: int = 0, group: Group = A
     return (4 / h_ND.shape[batch]) * (mean - target) * h_ND
 
 
-def l1_gradient(h_ND: Tensor, batch: int = 0) -> Tensor:
+def l1_gradient(h_ND: Tensor) -> Tensor:
     """Of mean_n ‖h_n‖₁."""
-    return h_ND.sign() / h_ND.shape[batch]
+    return h_ND.sign() / len(h_ND)
 
 
 def renewed(inverse_DD: Tensor, rows_MD: Tensor, forgetting: float) -> Tensor:

@@ -77,6 +77,9 @@ class BroadcastMethod(MethodSpec):
     """Keep no graph of the forward pass: each block runs again when it is told. The same numbers to the bit in less
     memory, for a second forward pass."""
 
+    def unrecordable(self) -> str | None:
+        return "lean reads the random state on the host to run blocks again" if self.lean else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class BroadcastFeedback(Spec):

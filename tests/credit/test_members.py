@@ -99,12 +99,14 @@ def test_norms_are_those_of_each_member(norm, tmp_path):
         spec.NormLayer(kind=norm),
         spec.ActivationLayer(kind="gelu"),
     )
-    assert_as_alone(members("fa", changes={"model": spec.Custom(layers=layers)}), tmp_path)
+    sgd = spec.SGD(lr=0.05)  # Adam makes whole steps of gradients that batch norm leaves zero but for rounding
+    assert_as_alone(members("fa", changes={"model": spec.Custom(layers=layers), "optimizer": sgd}), tmp_path)
 
 
-def test_power_and_sparsity_of_activations_are_those_of_each_member(tmp_path):
-    regularizers = spec.Regularizers(power=spec.Power(weight=0.1), l1=0.01)
-    assert_as_alone(members("ebd", changes={"method": spec.EBD(regularizers=regularizers)}), tmp_path)
+def test_the_power_of_activations_is_that_of_each_member(tmp_path):
+    regularizers = spec.Regularizers(power=spec.Power(weight=0.1))
+    changes = {"method": spec.EBD(regularizers=regularizers), "optimizer": spec.SGD(lr=0.05)}
+    assert_as_alone(members("ebd", changes=changes), tmp_path)
 
 
 def test_augmented_images_are_each_members_own(tmp_path):
@@ -161,7 +163,7 @@ def test_a_member_that_diverges_says_so_and_leaves_the_others_alone(tmp_path, mo
     told = together(runs, tmp_path)
     diagnosis, failure = told[1][-2:]
     assert isinstance(diagnosis, Diagnosed)
-    assert diagnosis.evidence == "the training loss was nan at step 21"
+    assert diagnosis.evidence == "the training loss was nan at step 20"
     assert isinstance(failure, Failed)
     assert failure.code == "diverged"
     for m in (0, 2):
@@ -185,6 +187,10 @@ def test_when_all_members_have_failed_nothing_is_left_to_do(tmp_path):
         (
             {"method": spec.EBD(regularizers=spec.Regularizers(entropy=spec.Entropy(weight=1.0))), "loss": "mse"},
             "the entropy's running inverse is that of one net",
+        ),
+        (
+            {"method": spec.EBD(regularizers=spec.Regularizers(l1=0.1)), "loss": "mse"},
+            "the sign in l1 turns rounding errors into other numbers",
         ),
     ],
 )
