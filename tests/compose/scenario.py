@@ -27,7 +27,7 @@ LASTING: dict[str, Any] = {
     "method": "dfa",
     "model": {"name": "mlp", "hidden": [64, 64], "dropout": 0.1},
     "dataset": {"name": "fashion-mnist-mini", "train_samples": 2000, "test_samples": 500},
-    "training": {"epochs": 250, "batch_size": 50, "seed": 11, "threads": 1},
+    "training": {"epochs": 400, "batch_size": 50, "seed": 11, "threads": 1},
     "alignment": {"every": 500, "samples": 64},
 }
 """Training for long enough to be disturbed, with something to get wrong: masks of dropout, probes between epochs."""
@@ -85,6 +85,7 @@ class Stack:
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self.key = ""
+        self.lab = Client(self.url)
         v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
         self.command = ["docker", "compose"] if v2 else ["docker-compose"]
         self.undisturbed = ""
@@ -113,21 +114,19 @@ class Stack:
         assert "creditlab keys create" in said
         return time.monotonic() - began
 
-    def containers(self, *services: str) -> list[dict[str, Any]]:
-        """What the engine knows of them, those that have ended too."""
-        ids = self.compose("ps", "--all", "--quiet", *services).decode().split()
+    def containers(self, service: str = "") -> list[dict[str, Any]]:
+        """What the engine knows of them, ended ones too: a quick question, while they go on."""
+        labels = {"project": PROJECT} | ({"service": service} if service else {})
+        filters = [f"--filter=label=com.docker.compose.{name}={value}" for name, value in labels.items()]
+        ids = run("docker", "ps", "--all", "--quiet", *filters).decode().split()
         return json.loads(run("docker", "inspect", *ids)) if ids else []
 
     def running(self) -> list[dict[str, Any]]:
         return [one for one in self.containers() if one["State"]["Running"]]
 
-    def client(self) -> Client:
-        return Client(self.url, self.key, retries=Retries(times=8, longest=10.0))
-
     def workers(self) -> dict[str, dict[str, Any]]:
         """The living workers, by the container that they are in."""
-        with self.client() as lab:
-            told = [one for one in lab.workers()["data"] if one["alive"] and not one["draining"]]
+        told = [one for one in self.lab.workers()["data"] if one["alive"] and not one["draining"]]
         ids = [one["Id"] for one in self.containers("worker") if one["State"]["Running"]]
         return {full: one for one in told for full in ids if full.startswith(one["host"])}
 
@@ -135,10 +134,9 @@ class Stack:
         """The container that trains a job, which is on its way and has a checkpoint to go on from."""
 
         def trainer() -> str | None:
-            with self.client() as lab:
-                job = lab.get(job_id)
-                assert job["status"] not in ENDED, job
-                stored = any(event["type"] == "checkpoint" for event in lab.events(job_id))
+            job = self.lab.get(job_id)
+            assert job["status"] not in ENDED, job
+            stored = any(event["type"] == "checkpoint" for event in self.lab.events(job_id))
             if not stored:
                 return None
             holders = [
@@ -149,15 +147,13 @@ class Stack:
         return eventually(trainer)
 
     def submit(self, **fields: Any) -> str:
-        with self.client() as lab:
-            return lab.submit(LASTING | fields)["id"]
+        return self.lab.submit(LASTING | fields)["id"]
 
     def weights(self, job_id: str) -> str:
         """The hash of a job's weights at its end, which has to be a good one."""
-        with self.client() as lab:
-            job = lab.wait(job_id, 600)
-            assert job["status"] == "succeeded", job
-            return next(one["sha256"] for one in lab.artifacts(job_id)["data"] if one["name"] == "model.safetensors")
+        job = self.lab.wait(job_id, 600)
+        assert job["status"] == "succeeded", job
+        return next(one["sha256"] for one in self.lab.artifacts(job_id)["data"] if one["name"] == "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +170,9 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         say(f"from `make compose-up` to ready: {made.up():.0f} s")
         yield made
     finally:
+        made.lab.close()
         if request.session.testsfailed:
-            say(made.compose("logs", "--tail", "30").decode())
+            say(made.compose("logs", "--no-color", "--tail", "30").decode())
         made.compose("down", "--volumes", "--remove-orphans")
 
 
@@ -183,8 +180,9 @@ def test_the_first_key_is_made_inside_and_opens_the_api(stack: Stack) -> None:
     assert httpx.get(f"{stack.url}/v1/jobs").status_code == 401
     made = stack.compose("exec", "-T", "api", "creditlab", "keys", "create", "--scope", "admin").decode()
     stack.key = re.search(r"clk_\w+", made)[0]
-    with stack.client() as lab:
-        assert lab.page()["data"] == []
+    stack.lab.close()
+    stack.lab = Client(stack.url, stack.key, retries=Retries(times=8, longest=10.0))
+    assert stack.lab.page()["data"] == []
 
 
 def test_every_container_becomes_healthy(stack: Stack) -> None:
@@ -227,11 +225,10 @@ def test_the_disk_cannot_be_written_to_but_where_data_belong(stack: Stack) -> No
 
 
 def test_the_jobs_of_the_demo(stack: Stack) -> None:
-    with stack.client() as lab:
-        own = lab.submit(demo.SPEC)
-        ids = [own["id"], *(twin["job_id"] for twin in own["twins"])]
-        assert [lab.wait(job_id, 900)["status"] for job_id in ids] == ["succeeded"] * 3
-        demo.check([lab.record(job_id) for job_id in ids])
+    own = stack.lab.submit(demo.SPEC)
+    ids = [own["id"], *(twin["job_id"] for twin in own["twins"])]
+    assert [stack.lab.wait(job_id, 900)["status"] for job_id in ids] == ["succeeded"] * 3
+    demo.check([stack.lab.record(job_id) for job_id in ids])
 
 
 def test_a_worker_killed_in_the_middle_of_a_job(stack: Stack) -> None:
@@ -241,8 +238,7 @@ def test_a_worker_killed_in_the_middle_of_a_job(stack: Stack) -> None:
     job_id = stack.submit(name="loses its worker")
     run("docker", "kill", "--signal", "KILL", stack.checkpointed(job_id))
     assert stack.weights(job_id) == stack.undisturbed
-    with stack.client() as lab:
-        assert lab.get(job_id)["attempt"] == 2
+    assert stack.lab.get(job_id)["attempt"] == 2
     say(f"the same weights as undisturbed: {stack.undisturbed[:16]}…")
 
 
@@ -261,25 +257,23 @@ def test_a_restart_of_the_broker(stack: Stack) -> None:
 
 def test_an_upgrade_to_a_new_image(stack: Stack) -> None:
     run("docker", "build", "--tag", IMAGE, "-", stdin=f"FROM {IMAGE}\nLABEL upgraded=yes\n".encode())
-    old = {one["Id"] for one in stack.containers("api", "worker")}
+    old = {one["Id"] for service in ("api", "worker") for one in stack.containers(service)}
     ids = [stack.submit(name=f"through the upgrade {number}") for number in range(6)]
-    stack.checkpointed(ids[0])
+    eventually(lambda: any(stack.lab.get(job_id)["status"] == "running" for job_id in ids))
     stack.compose("up", "--detach", "--scale", "worker=3")
-    assert not old & {one["Id"] for one in stack.containers("api", "worker")}
+    assert not old & {one["Id"] for one in stack.containers()}
     assert {stack.weights(job_id) for job_id in ids} == {stack.undisturbed}
-    with stack.client() as lab:
-        states = [
-            event["data"]["status"] for job_id in ids for event in lab.events(job_id) if event["type"] == "status"
-        ]
+    states = [
+        event["data"]["status"] for job_id in ids for event in stack.lab.events(job_id) if event["type"] == "status"
+    ]
     interrupted = states.count("running") - len(ids)
     assert interrupted > 0
     say(f"{interrupted} jobs were training when their workers were replaced")
 
 
 def test_a_backup_is_restored_into_an_empty_service(stack: Stack, tmp_path: Path) -> None:
-    with stack.client() as lab:
-        jobs = [job["id"] for job in lab.list()]
-        results = {job_id: lab.results(job_id) for job_id in jobs}
+    jobs = [job["id"] for job in stack.lab.list()]
+    results = {job_id: stack.lab.results(job_id) for job_id in jobs}
     dump = stack.compose(
         "exec", "-T", "--user", "postgres", "postgres", "pg_dump", "-U", "creditlab", "-Fc", "creditlab"
     )
@@ -291,9 +285,8 @@ def test_a_backup_is_restored_into_an_empty_service(stack: Stack, tmp_path: Path
     stack.compose("exec", "-T", "--user", "postgres", "postgres", *restore, stdin=dump)
     stack.compose("exec", "-T", "api", "tar", "-C", "/var/lib/creditlab", "-xz", stdin=data)
     stack.compose("up", "--detach")
-    with stack.client() as lab:
-        assert {job["id"]: lab.results(job["id"]) for job in lab.list()} == results
-        lab.download(jobs[0], "model.safetensors", tmp_path / "weights")
+    assert {job["id"]: stack.lab.results(job["id"]) for job in stack.lab.list()} == results
+    stack.lab.download(jobs[0], "model.safetensors", tmp_path / "weights")
     assert stack.weights(stack.submit(name="after the restoration")) == stack.undisturbed
 
 
