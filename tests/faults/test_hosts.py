@@ -171,5 +171,6 @@ def test_a_server_that_dies_in_the_middle_is_waited_for(request, tmp_path, broke
         hosts.succeeded(job_id, undisturbed)
         with hosts.database.read() as tx:
             assert tx.get_one(tables.Job, job_id).failures == 0
+            log = reads.events(tx, job_id, limit=10_000)["data"]
         assert {attempt.outcome for attempt in hosts.attempts(job_id)} == {"storage_unavailable", "finish"}
-        assert any("is not used" in message for message in warnings(hosts, job_id))
+        assert any("is not used" in event["message"] for event in log)
