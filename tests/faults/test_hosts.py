@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from creditlab.broker import EmbeddedBroker
-from lab import bell, datasets, jobs, specs, tables, uploads
+from lab import bell, datasets, jobs, reads, specs, tables, uploads
 from lab.files import Store, open_store
 from tests.conftest import fresh_database
 from tests.credit.upload_files import npz
