@@ -18,7 +18,7 @@ from tests.conftest import fresh_database
 from tests.credit.upload_files import npz
 from tests.factories import TINY
 from tests.faults.conftest import BROKEN, Broken
-from tests.faults.test_storage import eventually_deferred, warnings
+from tests.faults.test_storage import eventually_deferred, try_now, warnings
 from tests.s3 import S3Server
 from tests.service import eventually, serving
 
@@ -164,10 +164,7 @@ def test_a_server_that_dies_in_the_middle_is_waited_for(request, tmp_path, broke
         assert "Could not connect" in job["status_reason"]
         server.start()
         server.make(hosts.settings.artifact_url.split("/")[2])
-        with hosts.database.write() as tx:
-            row = tx.get_one(tables.Job, job_id)
-            row.not_before = None
-            bell.ring_after_commit(tx, row.queue)
+        try_now(hosts, job_id)
         hosts.succeeded(job_id, undisturbed)
         with hosts.database.read() as tx:
             assert tx.get_one(tables.Job, job_id).failures == 0
