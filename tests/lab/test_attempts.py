@@ -44,8 +44,8 @@ def test_from_claim_to_success(database):
     with database.read() as tx:
         final = reads.results(tx, job_id)
         assert [row["name"] for row in reads.artifacts(tx, job_id)["data"]] == ["model.safetensors"]
-        path, row = reads.artifact(tx, job_id, "model.safetensors")
-    assert (str(path), row.sha256) == (file.location, "d" * 64)
+        row = reads.artifact(tx, job_id, "model.safetensors")
+    assert (row.location, row.sha256) == (file.location, "d" * 64)
     assert final["test"]["accuracy"] == 0.7
     assert len(final["environment"]["spec_sha256"]) == 64
     assert [event["seq"] for event in log(database, job_id)] == [1, 2, 3, 4, 5]
