@@ -9,6 +9,7 @@ import tempfile
 import uvicorn
 from pydantic import ValidationError
 
+from api import supervisor
 from api.app import create_app
 from api.middleware import refuse_open
 from api.stream import Watcher
@@ -16,8 +17,6 @@ from lab import logs
 from lab.settings import Settings
 
 GRACE_SECONDS = 5
-TURN_SECONDS = 0.0005
-"""Of a thread at the interpreter: the loop that reads and answers waits for a turn of every thread that works."""
 BAD_USAGE = 2
 
 
@@ -38,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m api", description="CreditLab's HTTP API")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # of the socket that a supervisor listens on
     chosen = parser.parse_args(arguments)
     try:
         settings = Settings.load()
@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
         app = create_app(settings)
     except (ValidationError, ValueError) as error:
         return refuse(str(error))
-    tempfile.tempdir = str(settings.data_dir)  # what is received waits on the disk of the data, wherever /tmp may be
     config = uvicorn.Config(
         app,
         chosen.host,
@@ -59,11 +58,15 @@ def main(arguments: list[str] | None = None) -> int:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     logs.configure()
+    if chosen.fd is None and settings.api_processes > 1:
+        with config.bind_socket() as listening:
+            return supervisor.serve(settings.api_processes, chosen.host, listening)
+    tempfile.tempdir = str(settings.data_dir)  # what is received waits on the disk of the data, wherever /tmp may be
     server = Server(config, app.state.watcher)
-    sys.setswitchinterval(TURN_SECONDS)
+    app.openapi()  # made now and kept: no request waits for it
     gc.collect()
     gc.freeze()  # what is here by now stays: no collection needs to look through it while somebody waits for an answer
-    server.run()
+    server.run(None if chosen.fd is None else [socket.socket(fileno=chosen.fd)])
     return 0 if server.started else 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
@@ -29,6 +30,8 @@ from lab.reconciler import Reconciler
 from lab.settings import Settings
 
 POOL_SIZE = 10
+"""Connections of the database, and threads for requests that ask it: of more threads, some would wait for a connection
+and all for the interpreter, and a queue that has once built up would not go away."""
 NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
 """FastAPI's own would tell paths and queries; see ``api.traced``."""
 DESCRIPTION = (
@@ -40,8 +43,8 @@ DESCRIPTION = (
 def create_app(settings: Settings) -> FastAPI:
     """The API as an ASGI application; its database has to be migrated already. Raises ValueError for wrong settings."""
     database = Database(settings.database_url, pool_size=POOL_SIZE)
-    watcher = Watcher(database)
-    metrics = Metrics(database, watcher, lease_seconds=settings.lease_seconds)
+    metrics = Metrics(database, lease_seconds=settings.lease_seconds)
+    watcher = Watcher(database, metrics)
     hosts = [Middleware(LoopbackOnly)] if settings.auth == "off" else []
     spans = [Middleware(Traced)] if settings.traces_endpoint else []
     app = FastAPI(
@@ -81,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Beside the requests: one watcher for all that wait, the reconciler's thread, and what sends traces."""
     database, settings = app.state.database, app.state.settings
+    to_thread.current_default_thread_limiter().total_tokens = POOL_SIZE
     traces.configure(settings, "creditlab-api")
     bell.configure(settings)
     watching = asyncio.create_task(app.state.watcher.run())

@@ -39,8 +39,7 @@ class Once:
     def look_up(self, database: Database) -> None:
         """Raises Replay, IdempotencyMismatch."""
         if self.request:
-            with database.read() as tx:
-                self._replay(self.request.find(tx))
+            self._replay(self.request.find(database))
 
     def begin(self, tx: Tx) -> None:
         """First in the command's transaction. Raises Replay, IdempotencyMismatch, RequestInProgress."""

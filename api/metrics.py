@@ -3,18 +3,23 @@
 No id, name or label of a user is ever the value of a label: the number of series is bounded by this program.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from http import HTTPMethod, HTTPStatus
+from pathlib import Path
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
+import psutil
+from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.stream import Watcher
 from lab import counters, gauges
 from lab.db import Database
 from lab.errors import LabError
@@ -45,27 +50,63 @@ OF_GPU = {
 }
 """Of each GPU of a living worker, by host and index; what its driver does not tell is missing."""
 
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which ``prometheus_client`` knows that several processes share its values, in files of a folder."""
+SUMMED: Any = {"multiprocess_mode": "livesum"}
+
 disable_created_metrics()
 
 
 class Metrics:
-    """The metrics of one application."""
+    """The metrics of the API: of this process, or of all that share its address, whichever of them is asked."""
 
-    def __init__(self, database: Database, watcher: Watcher, *, lease_seconds: float) -> None:
+    def __init__(self, database: Database, *, lease_seconds: float) -> None:
         self.registry = CollectorRegistry()
+        own = self.registry
+        if SHARED_FOLDER in os.environ:  # then the values are in files there, and what is told is their sum
+            own = CollectorRegistry()
+            MultiProcessCollector(self.registry)
         self.requests = Histogram(
             "creditlab_http_request_seconds",
             "Time until the answer to a request begins",
             ["method", "route", "status"],
             buckets=BUCKETS,
-            registry=self.registry,
+            registry=own,
         )
-        streams = Gauge("creditlab_open_streams", "Streams of events that are open", registry=self.registry)
-        streams.set_function(lambda: watcher.streams)
-        waiters = Gauge("creditlab_waiters", "Streams and requests that wait for news", registry=self.registry)
-        waiters.set_function(lambda: len(watcher.waiters))
-        ProcessCollector(namespace="creditlab", registry=self.registry)
+        self.streams = Gauge("creditlab_open_streams", "Streams of events that are open", registry=own, **SUMMED)
+        self.waiters = Gauge("creditlab_waiters", "Streams and requests that wait for news", registry=own, **SUMMED)
+        self.registry.register(Processes())
         self.registry.register(Stored(database, lease_seconds))
+
+
+class Processes(Collector):
+    """What the API's processes take together."""
+
+    def describe(self) -> list[Metric]:
+        """Nothing: the registry need not ask at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        cpu, resident, files, alive = 0.0, 0, 0, 0
+        for pid in living():
+            with suppress(psutil.Error), (process := psutil.Process(pid)).oneshot():
+                times = process.cpu_times()
+                resident, files = resident + process.memory_info().rss, files + process.num_fds()
+                cpu, alive = cpu + times.user + times.system, alive + 1
+        yield CounterMetricFamily("creditlab_process_cpu_seconds", "CPU time of the API's living processes", value=cpu)
+        yield GaugeMetricFamily("creditlab_process_resident_memory_bytes", "Their memory", value=resident)
+        yield GaugeMetricFamily("creditlab_process_open_fds", "Their open files", value=files)
+        yield GaugeMetricFamily("creditlab_processes", "How many they are", value=alive)
+
+
+def living() -> list[int]:
+    """The processes of the API. Of those that have died, the gauges are forgotten; what they counted stays."""
+    if SHARED_FOLDER not in os.environ:
+        return [os.getpid()]
+    known = {int(file.stem.rpartition("_")[2]) for file in Path(os.environ[SHARED_FOLDER]).glob("gauge_*.db")}
+    for pid in known - set(psutil.pids()):
+        mark_process_dead(pid)
+    return sorted(known & set(psutil.pids()))
 
 
 class Stored(Collector):

@@ -73,11 +73,10 @@ class EventStream(Response):
         """False where the client does not read, so that no more can be sent."""
         sending = asyncio.create_task(self.send_all(send))
         ends = [asyncio.create_task(hung_up(receive)), asyncio.create_task(self.watcher.closing.wait())]
-        self.watcher.streams += 1
         try:
-            await asyncio.wait({sending, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            with self.watcher.streaming():
+                await asyncio.wait({sending, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.watcher.streams -= 1
             for task in (sending, *ends):
                 task.cancel()
             told, *_ = await asyncio.gather(sending, *ends, return_exceptions=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from api.etags import Position, positions_of
+from api.metrics import Metrics
 from lab.db import Database, Tx
 from lab.errors import LabError
 from lab.projects import Caller
@@ -40,8 +42,9 @@ class Waiter:
 class Watcher:
     """Asks the database once per interval where all watched jobs are, and wakes whom it concerns."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, metrics: Metrics) -> None:
         self.db = db
+        self.metrics = metrics
         self.waiters: set[Waiter] = set()
         self.wanted = asyncio.Event()
         self.closing = asyncio.Event()
@@ -92,6 +95,7 @@ class Watcher:
         if self.closing.is_set():
             return set()
         self.waiters.add(waiter)
+        self.metrics.waiters.inc()
         self.wanted.set()
         try:
             async with asyncio.timeout(seconds):
@@ -100,6 +104,7 @@ class Watcher:
             return set()
         finally:
             self.waiters.discard(waiter)
+            self.metrics.waiters.dec()
             if not self.waiters:
                 self.wanted.clear()
         return waiter.moved
@@ -113,6 +118,17 @@ class Watcher:
         finally:
             waiting.cancel()
             gone.cancel()
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Inside, one stream more is open."""
+        self.streams += 1
+        self.metrics.streams.inc()
+        try:
+            yield
+        finally:
+            self.streams -= 1
+            self.metrics.streams.dec()
 
     def close(self) -> None:
         """Answer everybody who waits, now and from now on: the service is about to stop."""

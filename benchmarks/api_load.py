@@ -1,6 +1,6 @@
-"""How quickly the API answers under load, beside a large database: PostgreSQL, Valkey and one API process, with keys.
+"""How quickly the API answers under load, beside a large database: PostgreSQL, Valkey and the API, with keys.
 
-    python benchmarks/api_load.py [--jobs 100000] [--points 1000000] [--rate 100] [--seconds 30] [--quick]
+    python benchmarks/api_load.py [--jobs 100000] [--points 1000000] [--rate 100] [--processes 2] [--quick]
 
 Fills a database of its own with jobs in all states (one of each made by the service's own functions from the events of
 a real run, then multiplied inside the database), then sends requests from a process of its own at a constant rate,
@@ -34,9 +34,8 @@ from sqlalchemy import Column, MetaData, String, Table, insert, select, text
 
 from credit import train
 from credit.events import Event, Finished, Point
-from creditlab import processes
 from creditlab.broker import EmbeddedBroker, free_port
-from lab import attempts, bell, cursors, jobs, keys, projects, series, specs, tables
+from lab import attempts, bell, cursors, jobs, keys, processes, projects, series, specs, tables
 from lab.db import Database, Tx
 from lab.ids import new_id
 from lab.projects import Caller, Quotas
@@ -78,6 +77,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=1_000_000, help="of one series of one job")
     parser.add_argument("--rate", type=float, default=100, help="requests per second")
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--processes", type=int, default=2, help="of the API, at one address")
     parser.add_argument("--quick", action="store_true", help="2,000 jobs, 20,000 points, 3 seconds; leaves no file")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -85,6 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="creditlab-load-") as folder, KillablePostgreSQL() as server:
         broker = EmbeddedBroker(Path(folder) / "broker")
         given = {"database_url": server.url, "broker_url": broker.start(), "auth": "required", "lease_seconds": 3600}
+        given |= {"api_processes": chosen.processes}
         try:
             found = measure(Settings(data_dir=Path(folder), **given, **QUOTAS), chosen)
         finally:
@@ -111,11 +112,13 @@ def measure(settings: Settings, chosen: argparse.Namespace) -> dict[str, Any]:
         generator.submit(send, load).result()  # what the first requests of a process pay once is not counted
         load = replace(load, requests=requests(stored, settings, int(chosen.rate * chosen.seconds)))
         found = {"load": summary(generator.submit(send, load).result())}
-        beside = replace(load, streams=stored.unfinished[:STREAMS], requests=load.requests[: len(load.requests) // 2])
+        others = requests(stored, settings, len(load.requests) // 2)
+        beside = replace(load, streams=stored.unfinished[:STREAMS], requests=others)
         found["beside_streams"] = summary(generator.submit(send, beside).result())
         found["metrics"] = summary([("metrics", *one) for one in read_metrics(port, stored.secret, long_job)])
     report(chosen, found)
-    return {"machine": machine(), "jobs": chosen.jobs, "points": chosen.points, "rate": chosen.rate} | found
+    given = {name: getattr(chosen, name) for name in ("jobs", "points", "rate", "processes")}
+    return {"machine": machine()} | given | found
 
 
 # ---- what is stored --------------------------------------------------------------------------------------------------

@@ -31,9 +31,8 @@ import psutil
 import pyarrow.parquet as pq
 from sqlalchemy import func, select
 
-from creditlab import processes
 from creditlab.broker import EmbeddedBroker, free_port
-from lab import reads, series, tables
+from lab import processes, reads, series, tables
 from lab.db import Database
 from lab.settings import Settings
 from lab.states import TERMINAL

@@ -17,7 +17,7 @@ from pathlib import Path
 from redis import ConnectionError as NotReady
 from redis import Redis
 
-from creditlab import processes
+from lab import processes
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0

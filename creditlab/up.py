@@ -4,7 +4,6 @@ Every process is a child with a log file of its own; one that dies is started ag
 with this process, however it ends.
 """
 
-import collections
 import fcntl
 import os
 import signal
@@ -12,63 +11,27 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, Self
 
 import httpx
 
 from api.middleware import refuse_open
-from creditlab import processes
 from creditlab.broker import BrokerError, EmbeddedBroker, server_binary
-from lab import keys
+from lab import keys, processes
 from lab.db import Database
 from lab.errors import LabError
+from lab.processes import Child
 from lab.settings import Settings, is_file_of_a_setting
-
-if TYPE_CHECKING:
-    import subprocess
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 LOOK_SECONDS = 0.2
-FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-LASTING_SECONDS = 60.0
-"""A child that lived so long starts its next life without the delays of the earlier ones."""
 
 
 class UpError(Exception):
     """The service cannot be started; the message says why and what to do."""
-
-
-class Child:
-    """One supervised process."""
-
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
-        self.name, self.command, self.env, self.log = name, command, env, log
-        self.process: subprocess.Popen[bytes] | None = None
-        self.started = self.due = 0.0
-        self.delay = FIRST_DELAY
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = processes.start(self.command, env=self.env, output=log)
-        self.started = time.monotonic()
-
-    def died(self) -> int | None:
-        """The exit status of a process that is gone; from then on the child is due again after a delay."""
-        if self.process is None or self.process.poll() is None:
-            return None
-        status, self.process = self.process.returncode, None
-        lived = time.monotonic() - self.started
-        self.delay = FIRST_DELAY if lived > LASTING_SECONDS else min(2 * self.delay, LONGEST_DELAY)
-        self.due = time.monotonic() + self.delay
-        return status
-
-    def last_words(self) -> str:
-        with self.log.open(errors="replace") as lines:
-            return "".join(f"  {self.name} | {line}" for line in collections.deque(lines, 8))
 
 
 class Stack:
@@ -187,7 +150,7 @@ class Stack:
                 if (status := child.died()) is not None:
                     self.say(f"{child.name}: ended with status {status}; again in {child.delay:g} s")
                     self.say(child.last_words().rstrip())
-                if child.process is None and time.monotonic() >= child.due:
+                if child.is_due():
                     child.start()
 
     def _revive_broker(self) -> None:
@@ -201,14 +164,7 @@ class Stack:
 
     def stop(self) -> None:
         """End all processes: API and workers together, then the broker that they need until their end."""
-        for child in self.children:
-            if child.process:
-                child.process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for child in self.children:
-            if child.process:
-                processes.stop(child.process, grace=max(0.0, deadline - time.monotonic()))
-                child.process = None
+        processes.stop_all(self.children, grace=STOP_SECONDS)
         if self.broker:
             self.broker.stop()
         if self.lock:

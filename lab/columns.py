@@ -16,7 +16,9 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
 
 
 class Moment(TypeDecorator[datetime]):
@@ -32,6 +34,23 @@ class Moment(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Pairs(FunctionElement[dict[str, str]]):
+    """Keys and values of the rows of a group as one object, in no order: ``Pairs(key, value)``; of no rows, nothing."""
+
+    type = JSON()
+    inherit_cache = True
+
+
+@compiles(Pairs, "postgresql")
+def _pairs_of_postgresql(element: Pairs, compiler: Any, **options: Any) -> str:
+    return f"json_object_agg({compiler.process(element.clauses, **options)})"
+
+
+@compiles(Pairs, "sqlite")
+def _pairs_of_sqlite(element: Pairs, compiler: Any, **options: Any) -> str:
+    return f"json_group_object({compiler.process(element.clauses, **options)})"
 
 
 class Base(DeclarativeBase):

@@ -1,17 +1,20 @@
 """One database, SQLite or PostgreSQL; what differs between the two ends in this file."""
 
 import hashlib
-from collections.abc import Iterator
+import select as sockets
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from datetime import UTC, datetime
-from typing import Any, Self, cast
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, Self, cast
 
 import sqlalchemy.exc
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.compiler import compiles
@@ -23,12 +26,27 @@ from lab.errors import DatabaseUnavailable
 
 BUSY_MS = 10_000
 STATEMENT_MS = 30_000
+CLOCK = select(func.clock_timestamp())
 MIGRATION_LOCK = 0x637265646974  # any number of our own
 AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
 
 
+class Confining(Protocol):
+    """Somebody who sees the rows of one project."""
+
+    @property
+    def project_id(self) -> str: ...
+
+    def own(self, statement: Select[Any]) -> Select[Any]:
+        """A statement confined to rows of the project that is bound to it as ``own``."""
+
+
 class Tx(Session):
     """One transaction: of a request, or of a batch of events."""
+
+    def rows(self, statement: Select[Any], **values: Any) -> Sequence[Row[Any]]:
+        """As ``Database.rows``, in this transaction; what it has not flushed is not seen."""
+        return ask(self.connection(), self.info.get("caller"), statement, values)
 
 
 class Database:
@@ -39,7 +57,7 @@ class Database:
         pool_size: connections kept open.
     """
 
-    caller: object = None
+    caller: Confining | None = None
     """On whose behalf its transactions are; see ``lab.projects``, which confines them to the caller's project."""
 
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
@@ -58,7 +76,7 @@ class Database:
                 f"{parsed.get_backend_name()} is not a database this service knows: sqlite:///file or postgresql://"
             )
 
-    def seen_by(self, caller: object) -> Self:
+    def seen_by(self, caller: Confining) -> Self:
         """The same database, on behalf of ``caller``."""
         view = copy(self)
         view.caller = caller
@@ -74,15 +92,18 @@ class Database:
         with self._transaction(self.reading) as tx:
             yield tx
 
-    def row(self, statement: Select[Any], **values: Any) -> Row[Any] | None:
-        """The only row of one statement, or None: without a transaction around it, and not confined to a caller.
+    def rows(self, statement: Select[Any], **values: Any) -> Sequence[Row[Any]]:
+        """All rows of one statement, which is a snapshot of its own: without a session, and no transaction around it.
+
+        On behalf of a caller the statement has to be about a table with projects, and finds rows of the caller's. What
+        is asked often is best made once, with a ``bindparam`` for each of the ``values``.
 
         Raises:
             DatabaseUnavailable: the database cannot be reached or is too busy.
         """
         try:
             with self.asking.connect() as connection:
-                return connection.execute(statement, values).one_or_none()
+                return ask(connection, self.caller, statement, values)
         except AWAY as error:
             raise DatabaseUnavailable from error
 
@@ -129,6 +150,15 @@ class Database:
             return MigrationContext.configure(tx.connection()).get_current_revision() == head
 
 
+def ask(
+    connection: Connection, caller: Confining | None, statement: Select[Any], values: dict[str, Any]
+) -> Sequence[Row[Any]]:
+    """The rows that the caller sees."""
+    if caller:
+        statement, values = caller.own(statement), values | {"own": caller.project_id}
+    return connection.execute(statement, values).all()
+
+
 def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", "lab:migrations")
@@ -145,10 +175,16 @@ def migrating(engine: Engine) -> Iterator[Connection]:
 
 
 def now(tx: Session) -> datetime:
-    """The time of the database. A SQLite file has no clock but the one of its host, where all its processes run."""
-    if tx.get_bind().dialect.name == "postgresql":
-        return cast("datetime", tx.scalar(select(func.clock_timestamp()))).astimezone(UTC)
-    return datetime.now(UTC)
+    """The time of the database. A SQLite file has no clock but the one of its host, where all its processes run.
+
+    A transaction asks once; what has passed since then it knows by its own clock.
+    """
+    if tx.get_bind().dialect.name != "postgresql":
+        return datetime.now(UTC)
+    if "clock" not in tx.info:
+        tx.info["clock"] = cast("datetime", tx.connection().scalar(CLOCK)).astimezone(UTC), time.monotonic()
+    moment, seen = tx.info["clock"]
+    return cast("datetime", moment) + timedelta(seconds=time.monotonic() - seen)
 
 
 class Clock(FunctionElement[datetime]):
@@ -181,7 +217,14 @@ def rfc3339(moment: datetime | None) -> str | None:
 
 
 def sqlite(url: Any, pool_size: int) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=10, pool_timeout=BUSY_MS / 1000, hide_parameters=True)
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=10,
+        pool_timeout=BUSY_MS / 1000,
+        hide_parameters=True,
+        json_deserializer=from_json,
+    )
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
@@ -208,15 +251,26 @@ def sqlite(url: Any, pool_size: int) -> Engine:
 def postgresql(url: Any, pool_size: int) -> Engine:
     limits = {"statement_timeout": STATEMENT_MS, "idle_in_transaction_session_timeout": STATEMENT_MS, "timezone": "UTC"}
     options = " ".join(f"-c {name}={value}" for name, value in limits.items())
-    return create_engine(
+    connect = {"connect_timeout": 5, "tcp_user_timeout": STATEMENT_MS, "client_encoding": "utf8", "options": options}
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=10,
         pool_timeout=BUSY_MS / 1000,
-        pool_pre_ping=True,
         hide_parameters=True,  # of errors: a traceback in the log would have what users sent
-        connect_args={"connect_timeout": 5, "client_encoding": "utf8", "options": options},
+        json_deserializer=from_json,
+        connect_args=connect,
     )
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, _record: Any, _proxy: Any) -> None:
+        """A kept connection has nothing to say, but that its server has closed it; that is seen without a question."""
+        poll = sockets.poll()
+        poll.register(connection.pgconn.socket, sockets.POLLIN)
+        if poll.poll(0):
+            raise sqlalchemy.exc.DisconnectionError
+
+    return engine
 
 
 def ping(database: Database) -> None:

@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import rfc8785
-from sqlalchemy import delete, func, select
+from sqlalchemy import BigInteger, Row, Table, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from lab import projects, specs, tables
-from lab.db import now
+from lab.db import Clock, Database, Tx, now
 from lab.errors import BadHeader, IdempotencyMismatch, RequestInProgress
 
 HEADER = "Idempotency-Key"
@@ -26,6 +26,13 @@ QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 BARE = re.compile(r"[!#-~][ -~]*")
 PATTERN = rf'^(?:[!#-~][ -~]{{0,{MAX_LENGTH - 1}}}|"(?:[ !#-\[\]-~]|\\["\\]){{1,{MAX_LENGTH}}}")$'
 """Both of them with their length, as the documentation has it."""
+RECORD = tables.IdempotencyRecord
+KNOWN = select(RECORD.fingerprint, RECORD.status, RECORD.headers, RECORD.body, RECORD.expires_at).add_columns(
+    Clock().label("moment")
+)
+KNOWN = KNOWN.where(*(getattr(RECORD, name) == bindparam(name) for name in ("method", "path", "key")))
+KEEP = insert(cast("Table", RECORD.__table__))
+TRY_LOCK = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)))
 
 
 @dataclass(frozen=True)
@@ -46,16 +53,16 @@ class Request:
     key: str
     fingerprint: str
 
-    def find(self, tx: Session) -> Answer | None:
-        """What was answered to this request before.
+    def find(self, where: Database | Tx) -> Answer | None:
+        """What was answered to this request before, as far as can be seen there.
 
         Raises:
             IdempotencyMismatch: the key was used for another one.
         """
-        found = tx.get(tables.IdempotencyRecord, self._identity(tx))
-        return None if found is None or found.expires_at <= now(tx) else self._answer(found)
+        found = self._kept(where)
+        return None if found is None or found.expires_at <= found.moment else self._answer(found)
 
-    def begin(self, tx: Session) -> Answer | None:
+    def begin(self, tx: Tx) -> Answer | None:
         """As ``find``, at the begin of the transaction that will answer; nobody else answers it meanwhile.
 
         Raises:
@@ -63,32 +70,35 @@ class Request:
             RequestInProgress: another transaction is about to answer. (On SQLite it has ended: writers wait in turn.)
         """
         if tx.get_bind().dialect.name == "postgresql":
-            identity = "\0".join(self._identity(tx)).encode()
+            identity = "\0".join([projects.project_of(tx), *self._identity.values()]).encode()
             number = int.from_bytes(hashlib.sha256(identity).digest()[:8], "big", signed=True)
-            if not tx.scalar(select(func.pg_try_advisory_xact_lock(number))):
+            if not tx.connection().scalar(TRY_LOCK, {"number": number}):
                 raise RequestInProgress
-        found = tx.get(tables.IdempotencyRecord, self._identity(tx))
-        if found is not None and found.expires_at <= now(tx):
-            tx.delete(found)
-            tx.flush()
+        found = self._kept(tx)
+        if found is not None and found.expires_at <= found.moment:
+            tx.execute(delete(tables.IdempotencyRecord).filter_by(**self._identity))
             return None
         return None if found is None else self._answer(found)
 
-    def keep(self, tx: Session, answer: Answer) -> None:
+    def keep(self, tx: Tx, answer: Answer) -> None:
         """Keep the answer for a day, together with what it tells of."""
         moment = now(tx)
-        row = dict(zip(("project_id", "method", "path", "key"), self._identity(tx), strict=True))
         kept = {"fingerprint": self.fingerprint, "created_at": moment, "expires_at": moment + KEPT}
-        tx.add(tables.IdempotencyRecord(**row, **vars(answer), **kept))
-        tx.flush()
+        row = {"project_id": projects.project_of(tx)} | self._identity | vars(answer) | kept
+        tx.connection().execute(KEEP, row)
 
-    def _answer(self, found: tables.IdempotencyRecord) -> Answer:
+    def _kept(self, where: Database | Tx) -> Row[Any] | None:
+        (found,) = where.rows(KNOWN, **self._identity) or (None,)
+        return found
+
+    def _answer(self, found: Row[Any]) -> Answer:
         if found.fingerprint != self.fingerprint:
             raise IdempotencyMismatch
         return Answer(found.status, found.headers, found.body)
 
-    def _identity(self, tx: Session) -> tuple[str, str, str, str]:
-        return projects.project_of(tx), self.method, self.path, self.key
+    @property
+    def _identity(self) -> dict[str, str]:
+        return {"method": self.method, "path": self.path, "key": self.key}
 
 
 def key_of(values: list[str]) -> str | None:

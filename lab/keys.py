@@ -76,7 +76,7 @@ def caller_with(database: Database, secret: str, settings: Settings) -> Caller:
     """
     if not is_wellformed(secret):
         raise InvalidKey("this is not a key of this service: clk_ and 28 letters and digits, the last six a checksum")
-    key = database.row(OWNER, sha256=hash_of(secret))
+    (key,) = database.rows(OWNER, sha256=hash_of(secret)) or (None,)
     if key is None:
         raise InvalidKey("no such key was made here")
     if key.revoked_at is not None:

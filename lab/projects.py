@@ -5,20 +5,26 @@ table with ``tables.OfProject`` is confined to the caller's project, whoever wro
 project's. A worker and the reconciler have no caller and see everything.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from sqlalchemy import ColumnElement, Row, event, func, select, true
+from sqlalchemy import ColumnElement, Row, Select, bindparam, event, func, select, true
 from sqlalchemy.orm import ORMExecuteState, Session, aliased, object_session, with_loader_criteria
+from sqlalchemy.orm.util import LoaderCriteriaOption
 
 from lab import tables
-from lab.db import Database, Tx, now
+from lab.db import Confining, Database, Tx, now
 from lab.errors import QuotaExceeded
 from lab.settings import Settings
 from lab.states import HELD, State
 
 DEFAULT = "default"
+AMPLE = 500
+"""Where a project has room for so many jobs more, those that are being submitted at this moment need not be waited for:
+there are never so many at once."""
+QUEUED = select(func.count(tables.Job.id)).where(tables.Job.status == State.QUEUED)
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 
 
@@ -52,14 +58,32 @@ class Caller:
         """The database as this caller sees it."""
         return database.seen_by(self)
 
+    def own(self, statement: Select[Any]) -> Select[Any]:
+        """A statement that finds rows of the project alone, for where no session confines it."""
+        return owned(statement)
+
+
+@functools.lru_cache(maxsize=64)
+def owned(statement: Select[Any]) -> Select[Any]:
+    """The statement, with the condition that what it selects is of the project that is bound as ``own``.
+
+    One object for a statement that is asked again: SQLAlchemy then knows it without looking through it.
+    """
+    (table,) = statement.columns_clause_froms
+    return statement.where(table.c.project_id == bindparam("own"))
+
+
+@functools.lru_cache(maxsize=1024)
+def owned_rows(project_id: str) -> LoaderCriteriaOption:
+    """The same, as an option of every statement of a session."""
+    return with_loader_criteria(tables.OfProject, lambda cls: cls.project_id == project_id, include_aliases=True)
+
 
 @event.listens_for(Tx, "do_orm_execute")
 def _confine(state: ORMExecuteState) -> None:
     caller = caller_of(state.session)
     if caller is not None and not state.is_column_load:
-        project_id = caller.project_id
-        own = with_loader_criteria(tables.OfProject, lambda cls: cls.project_id == project_id, include_aliases=True)
-        state.statement = state.statement.options(own)
+        state.statement = state.statement.options(owned_rows(caller.project_id))
 
 
 @event.listens_for(tables.OfProject, "before_insert", propagate=True)
@@ -75,7 +99,11 @@ def caller_of(tx: Session) -> Caller | None:
 
 def project_of(tx: Session) -> str:
     """The project in which the transaction makes things."""
-    caller = caller_of(tx)
+    return name_of(caller_of(tx))
+
+
+def name_of(caller: Confining | None) -> str:
+    """The project of whoever asks."""
     return caller.project_id if caller else DEFAULT
 
 
@@ -102,7 +130,7 @@ def ensure(tx: Session, name: str) -> tables.Project:
 # ---- quotas ----------------------------------------------------------------------------------------------------------
 
 
-def admit_jobs(tx: Session, count: int) -> int | None:
+def admit_jobs(tx: Tx, count: int) -> int | None:
     """Make sure that the caller's project may queue so many jobs more; how many are left then, None without a caller.
 
     Raises:
@@ -111,16 +139,21 @@ def admit_jobs(tx: Session, count: int) -> int | None:
     caller = caller_of(tx)
     if caller is None:
         return None
-    _lock(tx, tables.Project.id == caller.project_id)
-    quotas = caller.quotas
-    queued = select(func.count()).select_from(tables.Job).where(tables.Job.status == State.QUEUED)
-    left = quotas.queued_jobs - (tx.scalar(queued) or 0) - count
+    most = caller.quotas.queued_jobs
+    left = most - queued_jobs(tx) - count
+    if left < AMPLE:
+        _lock(tx, tables.Project.id == caller.project_id)
+        left = most - queued_jobs(tx) - count
     if left < 0:
-        most = quotas.queued_jobs
         detail = f"{count} more would make {most - left} queued jobs; the project may have {most}"
         raise QuotaExceeded("queued-jobs", detail)
     admit_bytes(tx, 1)
     return left
+
+
+def queued_jobs(tx: Tx) -> int:
+    ((queued,),) = tx.rows(QUEUED)
+    return cast("int", queued)
 
 
 def admit_bytes(tx: Session, more: int) -> None:
@@ -160,4 +193,5 @@ def hold_limits(tx: Session, default: int | None) -> None:
 
 def _lock(tx: Session, which: ColumnElement[bool]) -> None:
     """Lock projects, in a fixed order and so that rows may still be put into them."""
-    tx.execute(select(tables.Project.id).where(which).order_by(tables.Project.id).with_for_update(key_share=True))
+    locked = select(tables.Project.id).where(which).order_by(tables.Project.id).with_for_update(key_share=True)
+    tx.connection().execute(locked)

@@ -7,25 +7,37 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, literal, select, union_all
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy import ColumnElement, Row, bindparam, select
+from sqlalchemy.orm import Session
 
 from credit.events import ALIGNMENT_SERIES
 from credit.pairing import Twin, pairing
 from lab import cursors, projects, series, tables
-from lab.db import now, rfc3339
+from lab.columns import Pairs
+from lab.db import Database, Tx, now, rfc3339
 from lab.errors import ArtifactExpired, ArtifactNotFound, JobNotFound
 from lab.jobs import get
 from lab.states import EDGES, Event, State
 
 Page = dict[str, Any]
 
-SHOWN = load_only(
-    *(tables.Job.name, tables.Job.status, tables.Job.status_reason, tables.Job.spec, tables.Job.progress),
-    *(tables.Job.error, tables.Job.version, tables.Job.status_changes, tables.Job.attempt),
-    *(tables.Job.created_at, tables.Job.started_at, tables.Job.finished_at),
+SHOWN = (
+    select(tables.Job.id, tables.Job.name, tables.Job.status, tables.Job.status_reason, tables.Job.spec)
+    .add_columns(tables.Job.progress, tables.Job.error, tables.Job.version, tables.Job.status_changes)
+    .add_columns(tables.Job.attempt, tables.Job.created_at, tables.Job.started_at, tables.Job.finished_at)
+    .add_columns(
+        select(Pairs(tables.Label.key, tables.Label.value))
+        .where(tables.Label.job_id == tables.Job.id)
+        .scalar_subquery()
+        .label("labels"),
+        select(Pairs(tables.Twin.method, tables.Twin.twin_id))
+        .where(tables.Twin.job_id == tables.Job.id)
+        .scalar_subquery()
+        .label("twins"),
+    )
 )
-"""What ``view`` needs: results, which are most of a finished job's row, stay where they are."""
+"""All that ``view`` needs, in one statement; results, which are most of a finished job's row, stay where they are."""
+SHOWN_ONE = SHOWN.where(tables.Job.id == bindparam("job_id"))
 COMMANDS = {"cancel": Event.CANCEL, "pause": Event.PAUSE, "resume": Event.RESUME, "retry": Event.RETRY}
 """What a user may do with a job, where its state allows it."""
 
@@ -72,24 +84,26 @@ class Filters:
             yield tables.Job.created_at > self.created_after
 
 
-def job_view(tx: Session, job_id: str) -> dict[str, Any]:
+def job_view(tx: Tx, job_id: str) -> dict[str, Any]:
     """The job as the contract shows it. Raises JobNotFound."""
-    return views(tx, [get(tx, job_id)])[0]
+    tx.flush()
+    for job in tx.rows(SHOWN_ONE, job_id=job_id):
+        return view(job)
+    raise JobNotFound(job_id)
 
 
-def shown(tx: Session, job_id: str) -> tables.Job:
-    """The job, with no more than is shown of it. Raises JobNotFound."""
-    job = tx.get(tables.Job, job_id, options=[SHOWN])
-    if job is None:
-        raise JobNotFound(job_id)
-    return job
+def shown(database: Database, job_id: str) -> Row[Any]:
+    """What ``view`` needs of the job. Raises JobNotFound."""
+    for job in database.rows(SHOWN_ONE, job_id=job_id):
+        return job
+    raise JobNotFound(job_id)
 
 
-def list_jobs(tx: Session, filters: Filters, limit: int, after: str | None, *, secret: str) -> Page:
+def list_jobs(database: Database, filters: Filters, limit: int, after: str | None, *, secret: str) -> Page:
     """A page of jobs, newest first.
 
     Args:
-        tx: the transaction to read in.
+        database: as whoever asks sees it.
         filters: applied before the page is cut.
         limit: most jobs of the page.
         after: the cursor of the page before.
@@ -99,40 +113,18 @@ def list_jobs(tx: Session, filters: Filters, limit: int, after: str | None, *, s
         BadCursor: ``after`` was not made by this service.
         CursorMismatch: ``after`` belongs to other filters.
     """
-    made_for = filters.plain() | {"project": projects.project_of(tx)}
-    wanted = select(tables.Job).options(SHOWN).where(*filters.conditions())
-    wanted = wanted.order_by(tables.Job.id.desc()).limit(limit + 1)
+    made_for = filters.plain() | {"project": projects.name_of(database.caller)}
+    wanted = SHOWN.where(*filters.conditions()).order_by(tables.Job.id.desc()).limit(limit + 1)
     if after is not None:
         wanted = wanted.where(tables.Job.id < cursors.read(secret, after, made_for))
-    rows = list(tx.scalars(wanted))
+    rows = database.rows(wanted)
     page, has_more = rows[:limit], len(rows) > limit
     cursor = cursors.make(secret, page[-1].id, made_for) if has_more else None
-    return {"object": "list", "data": views(tx, page), "has_more": has_more, "next": cursor}
+    return {"object": "list", "data": [view(job) for job in page], "has_more": has_more, "next": cursor}
 
 
-def views(tx: Session, jobs: list[tables.Job]) -> list[dict[str, Any]]:
-    """Jobs as the contract shows them; labels and twins of all of them are read at once, in one query."""
-    ids = [job.id for job in jobs]
-    labels: dict[str, dict[str, str]] = {job_id: {} for job_id in ids}
-    twins: dict[str, list[dict[str, str]]] = {job_id: [] for job_id in ids}
-    of_jobs = [
-        select(literal(table.__tablename__), table.job_id, name, value).where(table.job_id.in_(ids))
-        for table, name, value in (
-            (tables.Label, tables.Label.key, tables.Label.value),
-            (tables.Twin, tables.Twin.method, tables.Twin.twin_id),
-        )
-    ]
-    for table, job_id, name, value in sorted(tx.execute(union_all(*of_jobs))):
-        if table == tables.Label.__tablename__:
-            labels[job_id][name] = value
-        else:
-            twins[job_id].append({"method": name, "job_id": value})
-    for of_job in twins.values():
-        of_job.sort(key=itemgetter("job_id"))
-    return [view(job, labels[job.id], twins[job.id]) for job in jobs]
-
-
-def view(job: tables.Job, labels: dict[str, str], twins: list[dict[str, str]]) -> dict[str, Any]:
+def view(job: Row[Any]) -> dict[str, Any]:
+    """A row of ``SHOWN`` as the contract shows it."""
     here = f"/v1/jobs/{job.id}"
     parts = ("events", "metrics", "alignment", "results", "artifacts")
     links = {"self": here} | {part: f"{here}/{part}" for part in parts}
@@ -150,9 +142,12 @@ def view(job: tables.Job, labels: dict[str, str], twins: list[dict[str, str]]) -
         "started_at": rfc3339(job.started_at),
         "finished_at": rfc3339(job.finished_at),
         "error": job.error,
-        "twins": twins,
+        "twins": [
+            {"method": name, "job_id": twin_id}
+            for name, twin_id in sorted((job.twins or {}).items(), key=itemgetter(1))
+        ],
         "study_id": None,
-        "labels": labels,
+        "labels": dict(sorted((job.labels or {}).items())),
         "links": links,
     }
 

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     s3_region: Annotated[str | None, Unset] = None
     datasets_dir: AbsolutePath | None = None
     auth: Literal["required", "off"] = "off"
+    api_processes: int = Field(1, ge=1, le=64)
+    """That answer at the one address of the API; each uses one core."""
     api_url: str = "http://127.0.0.1:8000"
     api_key: str | None = None
     threads: int = Field(default_factory=default_threads, ge=1, le=256)

@@ -101,8 +101,7 @@ def list_jobs(
         labels=tuple(sorted({pair_of(text) for text in label})),
         created_after=created_after,
     )
-    with db.read() as tx:
-        found = reads.list_jobs(tx, filters, page.limit, page.after, secret=settings.secret_key)
+    found = reads.list_jobs(db, filters, page.limit, page.after, secret=settings.secret_key)
     if found["next"]:
         query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
         response.headers["Link"] = f'</v1/jobs?{urlencode([*query, ("after", found["next"])])}>; rel="next"'
@@ -135,12 +134,11 @@ def locate(db: Database, job_id: str) -> Position:
 
 def read(db: Database, job_id: str, request: Request, response: Response) -> Any:
     """The job, or 304 if the client has this version of it."""
-    with db.read() as tx:
-        job = reads.shown(tx, job_id)
-        tag = tag_of(Position(job.version, job.status_changes, job.status))
-        if is_known(request, tag):
-            return not_modified(tag, response.headers)
-        (view,) = reads.views(tx, [job])
+    job = reads.shown(db, job_id)
+    tag = tag_of(Position(job.version, job.status_changes, job.status))
+    if is_known(request, tag):
+        return not_modified(tag, response.headers)
+    view = reads.view(job)
     stamp(response, tag)
     if not view["finished_at"]:
         eta = view["progress"]["eta_seconds"] or POLL_SECONDS

@@ -163,6 +163,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made.prepare()
     run("sh", "init.sh", cwd=made.folder)
     try:
+        made.compose("down", "--volumes", "--remove-orphans")  # what a run that was killed has left
         began = time.monotonic()
         made.compose("build")
         size = int(run("docker", "image", "inspect", "--format", "{{.Size}}", IMAGE))

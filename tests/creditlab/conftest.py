@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from creditlab import processes
 from creditlab.broker import EmbeddedBroker, free_port
 from creditlab.client import Client, Retries, Unreachable
+from lab import processes
 from lab.settings import Settings
 from tests.stack import QUICK_SPEC, Up, poll, up
 

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from creditlab import processes
 from creditlab.broker import free_port
 from creditlab.client import Client, Unreachable
+from lab import processes
 from lab.db import Database
 from tests.stack import CREDITLAB, QUICK_SPEC, creditlab, poll
 

@@ -34,8 +34,7 @@ def thirty(database):
 def pages(database, filters, limit):
     after, found = None, []
     while True:
-        with database.read() as tx:
-            page = reads.list_jobs(tx, filters, limit, after, secret=SECRET)
+        page = reads.list_jobs(database, filters, limit, after, secret=SECRET)
         found.append(page["data"])
         if not page["has_more"]:
             assert page["next"] is None
@@ -72,32 +71,29 @@ def test_the_pages_joined_are_the_filtered_list(database, thirty, filters, limit
 
 
 def test_jobs_made_between_two_pages_shift_nothing(database, thirty):
-    with database.read() as tx:
-        first = reads.list_jobs(tx, Filters(), 10, None, secret=SECRET)
+    first = reads.list_jobs(database, Filters(), 10, None, secret=SECRET)
     with database.write() as tx:
         jobs.submit(tx, tiny())
-    with database.read() as tx:
-        second = reads.list_jobs(tx, Filters(), 20, first["next"], secret=SECRET)
+    second = reads.list_jobs(database, Filters(), 20, first["next"], secret=SECRET)
     assert [job["id"] for job in first["data"] + second["data"]] == list(reversed(thirty))
 
 
 def test_created_after_is_exclusive(database, thirty):
     with database.read() as tx:
         tenth = jobs.get(tx, thirty[9]).created_at
-        newer = reads.list_jobs(tx, Filters(created_after=tenth), 100, None, secret=SECRET)["data"]
+    newer = reads.list_jobs(database, Filters(created_after=tenth), 100, None, secret=SECRET)["data"]
     assert [job["id"] for job in newer] == list(reversed(thirty[10:]))
 
 
 def test_a_cursor_is_signed_and_fits_its_filters(database, thirty):
-    with database.read() as tx:
-        cursor = reads.list_jobs(tx, Filters(method="dfa"), 2, None, secret=SECRET)["next"]
-        for wrong in ("", "x", cursor[:-1], "A" + cursor, cursor + "é", "☃"):
-            with pytest.raises(BadCursor):
-                reads.list_jobs(tx, Filters(method="dfa"), 2, wrong, secret=SECRET)
+    cursor = reads.list_jobs(database, Filters(method="dfa"), 2, None, secret=SECRET)["next"]
+    for wrong in ("", "x", cursor[:-1], "A" + cursor, cursor + "é", "☃"):
         with pytest.raises(BadCursor):
-            reads.list_jobs(tx, Filters(method="dfa"), 2, cursor, secret="another secret")
-        with pytest.raises(CursorMismatch):
-            reads.list_jobs(tx, Filters(method="bp"), 2, cursor, secret=SECRET)
+            reads.list_jobs(database, Filters(method="dfa"), 2, wrong, secret=SECRET)
+    with pytest.raises(BadCursor):
+        reads.list_jobs(database, Filters(method="dfa"), 2, cursor, secret="another secret")
+    with pytest.raises(CursorMismatch):
+        reads.list_jobs(database, Filters(method="bp"), 2, cursor, secret=SECRET)
 
 
 def test_the_log_is_read_in_pages(database):

@@ -101,10 +101,19 @@ def test_a_cursor_is_good_for_one_project(database, ours, theirs):
     for who in (ours, theirs):
         for _ in range(3):
             submit(database, who)
-    with ours.of(database).read() as tx:
-        page = reads.list_jobs(tx, reads.Filters(), 2, None, secret=SECRET)
-    with theirs.of(database).read() as tx, pytest.raises(CursorMismatch):
-        reads.list_jobs(tx, reads.Filters(), 2, page["next"], secret=SECRET)
+    page = reads.list_jobs(ours.of(database), reads.Filters(), 2, None, secret=SECRET)
+    with pytest.raises(CursorMismatch):
+        reads.list_jobs(theirs.of(database), reads.Filters(), 2, page["next"], secret=SECRET)
+
+
+def test_what_is_read_without_a_transaction_is_confined_too(database, ours, theirs):
+    job = submit(database, theirs)
+    mine = submit(database, ours)
+    with pytest.raises(JobNotFound):
+        reads.shown(ours.of(database), job)
+    page = reads.list_jobs(ours.of(database), reads.Filters(), 10, None, secret=SECRET)
+    assert [one["id"] for one in page["data"]] == [mine]
+    assert reads.shown(theirs.of(database), job).id == job
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a b", "../a", "a" * 64, "ü", "a\n"])
