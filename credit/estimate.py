@@ -108,7 +108,7 @@ def _mono_forward(run: spec.Run, net: Net, classes: int) -> int:
     """Each projection costs its product, and the gradients of M and h; greedy: the mean over the blocks' turns."""
     method = run.method
     assert isinstance(method, spec.MonoForward)
-    heads = [3 * projection(shape, classes, method.head.max_features) for shape in ends(net)] + [0]
+    heads = [readout(shape, classes, method.head.max_features) for shape in ends(net)] + [0]
     if method.schedule == "simultaneous":
         return by_blocks(net) + sum(heads)
     turns = [
@@ -126,7 +126,7 @@ def _local_loss(run: spec.Run, net: Net, classes: int) -> int:
     products = samples * classes  # the similarities of the labels: no gradient
     for shape in ends(net):
         if beta < 1:
-            products += 3 * projection(shape, classes, method.dim_in_decoder)
+            products += readout(shape, classes, method.dim_in_decoder)
         if beta > 0:
             maps = len(shape) == 3
             matched = math.prod(shape) * (9 * shape[0] if maps else shape[-1])
@@ -135,7 +135,15 @@ def _local_loss(run: spec.Run, net: Net, classes: int) -> int:
     return by_blocks(net) + products
 
 
+def readout(shape: Shape, classes: int, max_features: int) -> int:
+    """A projection with the gradients of its weight and of what it reads; tokens are averaged by a product."""
+    window = pooling(shape, max_features)
+    averages = shape[0] * math.prod(pooled(shape, window)) if len(shape) == 2 and window > 1 else 0
+    return 3 * projection(shape, classes, max_features) + 2 * averages
+
+
 def projection(shape: Shape, classes: int, max_features: int) -> int:
+    """The weights of a projection, each of which is one multiplication of its product."""
     return classes * math.prod(pooled(shape, pooling(shape, max_features)))
 
 
