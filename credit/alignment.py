@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.linalg import vecdot
 
 from credit import spec
 from credit.events import ALIGNMENT_SERIES, Aligned, LayerAlignment
@@ -126,19 +127,19 @@ class _Side:
 
 def _figures(told: dict[str, Tensor]) -> dict[str, Tensor]:
     """() each figure of a layer that is defined by what was told."""
-    figures = {"activation_rms": told["h"].double().square().mean().sqrt()}
+    h_ND = told["h"].flatten(1).double()
+    figures = {"activation_rms": vecdot(h_ND, h_ND).mean().div(h_ND.shape[1]).sqrt()}
     if {"u", "g"} <= told.keys():
-        cosine_N = cosines(told["u"], told["g"])
-        u_ND, g_ND = (told[name].flatten(1).double() for name in ("u", "g"))
+        cosine_N, ratio_N = compared(told["u"], told["g"])
         figures["delta_cosine"], figures["delta_cosine_std"] = cosine_N.nanmean(), _deviation(cosine_N)
         figures["delta_angle"] = torch.rad2deg(torch.acos(cosine_N.clamp(-1, 1))).nanmean()
-        figures["norm_ratio"] = (u_ND.norm(dim=1) / _norms(g_ND)).nanmean()
+        figures["norm_ratio"] = ratio_N.nanmean()
     if {"u_before", "g_before"} <= told.keys():
         figures["preactivation_cosine"] = cosines(told["u_before"], told["g_before"]).nanmean()
     if {"u_update", "g_update"} <= told.keys():
         figures["update_cosine"] = cosines(told["u_update"], told["g_update"]).nanmean()
     if "e" in told:
-        figures["score_correlation"] = correlations(told["h"], told["e"]).nanmean()
+        figures["score_correlation"] = correlations(h_ND, told["e"]).nanmean()
     return figures
 
 
@@ -181,9 +182,15 @@ def _probing(*modules: nn.Module) -> Iterator[Taps]:
 
 def cosines(u_ND: Tensor, g_ND: Tensor) -> Tensor:
     """(N,) cosine of each sample in float64; NaN where either side has no direction."""
+    return compared(u_ND, g_ND)[0]
+
+
+def compared(u_ND: Tensor, g_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) cosines, (N,) norms of u over those of g, in float64; NaN where a side that they need has no direction."""
     u, g = u_ND.flatten(1).double(), g_ND.flatten(1).double()
-    norms = _norms(u), _norms(g)
-    return (u * g).sum(1) / (norms[0] * norms[1])
+    u_N, g_N = vecdot(u, u).sqrt(), vecdot(g, g).sqrt()
+    directed = _directed(u_N, u), _directed(g_N, g)
+    return vecdot(u, g) / (directed[0] * directed[1]), u_N / directed[1]
 
 
 def correlations(h_ND: Tensor, e_NC: Tensor) -> Tensor:
@@ -191,17 +198,23 @@ def correlations(h_ND: Tensor, e_NC: Tensor) -> Tensor:
 
     The error e = s/N correlates as the score s does (EBD, arXiv 2504.11558, appendix J; metric A9 of the literature).
     """
-    h, e = (v.flatten(1).double() for v in (h_ND, e_NC))
-    h, e = (torch.where((v == v[0]).all(0), torch.nan, v - v.mean(0)) for v in (h, e))
-    norms_DC: Tensor = h.norm(dim=0)[:, None] * e.norm(dim=0)
-    return (h.mT @ e).abs() / norms_DC
+    (h_ND, h_D), (e_NC, e_C) = (_centred(v.flatten(1)) for v in (h_ND, e_NC))
+    pearson_DC: Tensor = (h_ND.mT @ e_NC).abs() / (h_D[:, None] * e_C)
+    return pearson_DC
 
 
-def _norms(u_ND: Tensor) -> Tensor:
-    """(N,) norms; NaN where the signal, put on the scale of a per-sample score, has no direction."""
+def _centred(v_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, D) without the mean over the samples, in float64, and (D,) norms; NaN of what is constant."""
+    constant_D = (v_ND == v_ND[0]).all(0)
+    v_ND = v_ND.double()
+    v_ND = v_ND - v_ND.mean(0)
+    return v_ND, torch.where(constant_D, torch.nan, vecdot(v_ND, v_ND, dim=0).sqrt())
+
+
+def _directed(norms_N: Tensor, u_ND: Tensor) -> Tensor:
+    """(N,) the norms; NaN where the signal, put on the scale of a per-sample score, has no direction."""
     n, d = u_ND.shape
-    norms = u_ND.norm(dim=1)
-    return torch.where(norms * n / d**0.5 < FLOOR, torch.nan, norms)
+    return torch.where(norms_N * n / d**0.5 < FLOOR, torch.nan, norms_N)
 
 
 def _deviation(values: Tensor) -> Tensor:
