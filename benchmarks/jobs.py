@@ -4,11 +4,13 @@
 
 Starts a broker and workers on a database of its own, submits jobs of about a second, and prints a table: are they all
 trained, once each, and how long does a worker take from claim to first step? Then one job trains for about a minute:
-what share of its time was not spent in training steps, and where it went. Times are the database's: from the claim to
+what share of its time was not spent in training steps, where it went, and what of it the same run takes without the
+service. Times are the database's: from the claim to
 the arrival of the run's ``started``, which says that its first step is next.
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -16,11 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 
+from credit import train
+from credit.events import Finished, Started
 from creditlab.broker import EmbeddedBroker
 from lab import bell, jobs, specs, tables
 from lab.db import Database
@@ -137,7 +142,7 @@ def report(database: Database, after: str, count: int, seconds: float) -> None:
 
 
 def report_long(database: Database, settings: Settings, minutes: float) -> None:
-    """Train so long in one job, and say what its worker did besides."""
+    """Train so long in one job, and the same without the service; say what its worker did besides."""
     body = LONG
     for _ in range(2):
         submit(database, body, 1, settings.threads)
@@ -155,13 +160,29 @@ def report_long(database: Database, settings: Settings, minutes: float) -> None:
         training = job.results["cost"]["train_seconds"]
         epochs = max(1, round(60 * minutes * job.spec["training"]["epochs"] / training))
         body = LONG | {"training": LONG["training"] | {"epochs": epochs}}
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        steps, alone = process.submit(train_alone, job.spec, settings.cache_dir).result()
     before = (attempt.trained_from - attempt.started_at).total_seconds()
     whole = (attempt.ended_at - attempt.started_at).total_seconds()
-    parts = {"before the first step": before, "checkpoints": storing}
-    parts["evaluations, probes, files of the end"] = whole - training - sum(parts.values())
+    science = (alone - steps) * training / steps
+    parts = {"before the first step": before, "checkpoints": storing, "evaluations, probes, results": science}
+    parts["anything else, and noise"] = whole - training - sum(parts.values())
     print(f"a job of {training:.0f} s of training steps: {1 - training / whole:.1%} of {whole:.1f} s were others'")
     for name, seconds in parts.items():
         print(f"    {name:40}{seconds:6.2f} s {seconds / whole:6.1%}")
+    print(f"evaluations, probes and results are those of the same run without the service, in {alone:.1f} s;")
+    print(f"beside it the service took {1 - (training + science) / whole:.1%}")
+
+
+def train_alone(spec: dict[str, Any], cache: Path) -> tuple[float, float]:
+    """Seconds of the steps, and of all from the first step to the results, of the run without the service."""
+    began = 0.0
+    for event in train.run(specs.from_dict(spec), datasets=None, cache=cache):
+        if isinstance(event, Started):
+            began = time.perf_counter()
+        if isinstance(event, Finished):
+            return event.results["cost"]["train_seconds"], time.perf_counter() - began
+    raise AssertionError("the run did not come to its end")
 
 
 if __name__ == "__main__":
