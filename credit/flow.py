@@ -12,6 +12,7 @@ Where several nets train at once (``credit.members``) all shapes have M members 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -133,6 +134,9 @@ def broadcast(
     ``score`` says what s is broadcast, ``output``, asked last, what the last block is told: the error, both of them.
     ``lean``: no graph is kept, each block runs again when it is told. ``give`` may update a block at once: whoever is
     told later has run with its own old weights, and hears of the others only through h and s.
+
+    Blocks are told in any order. The last one first, where that can be: the first ones, often the largest, then take
+    their turn when the graphs of the others are gone.
     """
     blocks, turns = list(net), list[Callable[[Tensor], Tensor]]()
     below_ND = h = x
@@ -146,20 +150,23 @@ def broadcast(
     outputs = h.detach()
     s_NC = score(below_ND, outputs, e_NC)
     gradients: list[Gradients | None] = []
-    signals: list[Tensor] = []
+    signals: list[Gradients] = []
+    backwards = output is plain and not lean
     if output is plain:
         below_ND = x  # nobody asks for it any more
-    for k, block in enumerate(blocks):
-        h, mine = turns.pop(0)(x), params(block)
+    for k in reversed(range(len(blocks))) if backwards else range(len(blocks)):
+        h, mine = turns.pop(-1 if backwards else 0)(x), params(blocks[k])
         x = h.detach()
         last = k == len(blocks) - 1
         delta = output(below_ND, outputs, e_NC) if last else signal(k, x, s_NC)
-        told = grad(h, (*mine, *tapped(block, taps)), delta.to(h.dtype))
+        told = grad(h, (*mine, *tapped(blocks[k], taps)), delta.to(h.dtype))
         del h, delta  # the block's graph ends with this turn: its memory is free for the next
         gradients.append(give(mine, told[: len(mine)]))
-        signals += told[len(mine) :]
+        signals.append(told[len(mine) :])
         del told
-    return Credit(value, outputs, gradients, signals=tuple(signals))
+    if backwards:
+        gradients, signals = gradients[::-1], signals[::-1]
+    return Credit(value, outputs, gradients, signals=tuple(chain.from_iterable(signals)))
 
 
 def _as_it_was(h: Tensor, _: Tensor) -> Tensor:

@@ -210,11 +210,13 @@ def _shallow(run: spec.Run, net: Net) -> list[list[Turn]]:
 
 
 def _broadcast(run: spec.Run, net: Net) -> list[list[Turn]]:
-    """All blocks have their graphs before the first is told; or none has, and each makes its own when it is told."""
+    """All blocks have their graphs before the last is told; or none has, and each makes its own when it is told."""
     n = samples(run)
     if _is_lean(run.method):
         return [walk([block], n, counted=k == 0)[0][::-1] for k, block in enumerate(net)]
-    return [[turn for turns in walk(net, n, counted=True) for turn in reversed(turns)]]
+    ends_last = isinstance(run.method, spec.SBD | spec.EBD) and run.method.forward_projection > 0
+    order = list(walk(net, n, counted=True))
+    return [[turn for turns in (order if ends_last else reversed(order)) for turn in reversed(turns)]]
 
 
 def _is_lean(method: spec.Method) -> bool:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
-from credit.flow import NONE, Credit, Loss, Taps, broadcast, correlate, project
+from credit.flow import NONE, Credit, Loss, Taps, broadcast, correlate, plain, project
 from credit.losses import BRIER
 from credit.penalties import Penalties
 from credit.rule import Rule, Task, output_shapes
@@ -82,7 +82,7 @@ class SBD(Rule):
                 s_NC = self.expansion(x, below_ND, z_NC, y_N, slope(self.loss, z_NC, y_N))
             return e_NC + self.forward_projection * grad(s_NC, z_NC, torch.stack(forward).sum(0).to(s_NC.dtype))[0]
 
-        ends = partial(broadcast, score=score, output=output)
+        ends = partial(broadcast, score=score, output=output if self.forward_projection else plain)
         return ends(net, x, y_N, self.loss, signal, taps, lean=self.lean, give=self.give)
 
     def g(self, h_ND: Tensor) -> Tensor:
