@@ -42,7 +42,7 @@ METHODS = (
     spec.MonoForward,
 )
 """Whose equations hold with members in front."""
-WIDEST = 128
+WIDEST = 256
 """The widest layer for which it was measured that members pay (docs/members.md)."""
 
 
