@@ -2,6 +2,10 @@
 
 import signal
 
+from sqlalchemy import select
+
+from lab import tables
+from lab.errors import DatabaseUnavailable
 from lab.states import State
 from tests.factories import TINY
 from tests.service import LONG, eventually, gone
@@ -102,7 +106,7 @@ def test_a_worker_that_sleeps_past_its_lease_is_refused_when_it_wakes(service, u
     job_id = service.submit()
     service.checkpointed(job_id)
     (runner,) = service.runners()
-    sleeper.send_signal(signal.SIGSTOP)
+    put_to_sleep(sleeper, service, job_id)
     service.start_worker()
     eventually(lambda: service.job(job_id)["attempt"] == 2)
     eventually(lambda: gone(runner))  # it has heard nothing of its supervisor for a lease
@@ -111,6 +115,18 @@ def test_a_worker_that_sleeps_past_its_lease_is_refused_when_it_wakes(service, u
     late = eventually(lambda: (rows := service.attempts(job_id))[0].refused_writes and rows[0])
     assert (late.outcome, late.refused_writes) == ("lost_worker", 1)
     assert [event["level"] for event in service.events(job_id) if "refused" in event["message"]] == ["warning"]
+
+
+def put_to_sleep(process, service, job_id):
+    """Stop it between two transactions: asleep in one it would hold locks, and nobody else could go on."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with service.database.write() as tx:
+                tx.execute(select(tables.Job.id).where(tables.Job.id == job_id).with_for_update(nowait=True))
+            return
+        except DatabaseUnavailable:
+            process.send_signal(signal.SIGCONT)
 
 
 def test_two_workers_train_each_of_many_jobs_once(own_service):
