@@ -124,9 +124,10 @@ def put_to_sleep(process, service, job_id):
         try:
             with service.database.write() as tx:
                 tx.execute(select(tables.Job.id).where(tables.Job.id == job_id).with_for_update(nowait=True))
-            return
         except DatabaseUnavailable:
             process.send_signal(signal.SIGCONT)
+        else:
+            return
 
 
 def test_two_workers_train_each_of_many_jobs_once(own_service):
