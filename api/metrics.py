@@ -104,9 +104,10 @@ def living() -> list[int]:
     if SHARED_FOLDER not in os.environ:
         return [os.getpid()]
     known = {int(file.stem.rpartition("_")[2]) for file in Path(os.environ[SHARED_FOLDER]).glob("gauge_*.db")}
-    for pid in known - set(psutil.pids()):
+    alive = set(psutil.pids())
+    for pid in known - alive:
         mark_process_dead(pid)
-    return sorted(known & set(psutil.pids()))
+    return sorted(known & alive)
 
 
 class Stored(Collector):

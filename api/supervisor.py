@@ -36,10 +36,7 @@ def serve(count: int, host: str, listening: socket.socket) -> int:
         for child in children:
             child.start()
         while not end.wait(LOOK_SECONDS):
-            for child in children:
-                if (status := child.died()) is not None:
-                    log.error("%s ended with status %s; again in %g s", child.name, status, child.delay)
-                if child.is_due():
-                    child.start()
+            for child, status in processes.tend(children):
+                log.error("%s ended with status %s; again in %g s", child.name, status, child.delay)
         processes.stop_all(children, grace=STOP_SECONDS)
     return 0

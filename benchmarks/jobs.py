@@ -5,8 +5,8 @@
 Starts a broker and workers on a database of its own, submits jobs of about a second, and prints a table: are they all
 trained, once each, and how long does a worker take from claim to first step? Then one job trains for about a minute:
 what share of its time was not spent in training steps, where it went, and what of it the same run takes without the
-service. Times are the database's: from the claim to
-the arrival of the run's ``started``, which says that its first step is next.
+service. Times are the database's: from the claim to the arrival of the run's ``started``, which says that its first
+step is next.
 """
 
 import argparse

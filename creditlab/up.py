@@ -146,12 +146,9 @@ class Stack:
         """Start again what dies, until `end` is set."""
         while not end.wait(LOOK_SECONDS):
             self._revive_broker()
-            for child in self.children:
-                if (status := child.died()) is not None:
-                    self.say(f"{child.name}: ended with status {status}; again in {child.delay:g} s")
-                    self.say(child.last_words().rstrip())
-                if child.is_due():
-                    child.start()
+            for child, status in processes.tend(self.children):
+                self.say(f"{child.name}: ended with status {status}; again in {child.delay:g} s")
+                self.say(child.last_words().rstrip())
 
     def _revive_broker(self) -> None:
         if self.broker is None or self.broker.alive():

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
@@ -103,6 +103,15 @@ class Child:
             return ""
         with self.log.open(errors="replace") as lines:
             return "".join(f"  {self.name} | {line}" for line in collections.deque(lines, 8))
+
+
+def tend(children: Sequence[Child]) -> Iterator[tuple[Child, int]]:
+    """Start those that are due; tells who has died since the last time, and with what status."""
+    for child in children:
+        if (status := child.died()) is not None:
+            yield child, status
+        if child.is_due():
+            child.start()
 
 
 def stop_all(children: Sequence[Child], *, grace: float) -> None:

@@ -87,16 +87,15 @@ class Filters:
 def job_view(tx: Tx, job_id: str) -> dict[str, Any]:
     """The job as the contract shows it. Raises JobNotFound."""
     tx.flush()
-    for job in tx.rows(SHOWN_ONE, job_id=job_id):
-        return view(job)
-    raise JobNotFound(job_id)
+    return view(shown(tx, job_id))
 
 
-def shown(database: Database, job_id: str) -> Row[Any]:
+def shown(where: Database | Tx, job_id: str) -> Row[Any]:
     """What ``view`` needs of the job. Raises JobNotFound."""
-    for job in database.rows(SHOWN_ONE, job_id=job_id):
-        return job
-    raise JobNotFound(job_id)
+    (job,) = where.rows(SHOWN_ONE, job_id=job_id) or (None,)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
 
 
 def list_jobs(database: Database, filters: Filters, limit: int, after: str | None, *, secret: str) -> Page:
