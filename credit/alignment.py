@@ -17,14 +17,14 @@ from torch.linalg import vecdot
 
 from credit import spec
 from credit.events import ALIGNMENT_SERIES, Aligned, LayerAlignment
-from credit.flow import Credit, params
+from credit.flow import Credit, Taps, params
 from credit.nets.blocks import Net
 from credit.rule import Rule
 
 FLOOR = 1e-12
 """A signal whose root mean square per entry and sample of the score s lies below this has no direction."""
-
-Taps = dict[nn.Module, Tensor]
+PIECE = 2**19
+"""Entries of a vector that are multiplied at once."""
 
 
 class Probe:
@@ -72,8 +72,8 @@ def _told(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> dict[str, dict[str, T
     """What there is of each layer, by the layer's name: u from the method, g from backpropagation, as far as told."""
     chain = rule.chain(net)
     with _probing(net, chain, rule) as taps:
-        mine = _Side(chain, rule.assign(net, x, y_N, taps), taps, y_N.dim() - 1)
         true = _Side(net, rule.reference(net, x, y_N, taps), taps, y_N.dim() - 1)
+        mine = _Side(chain, rule.assign(net, x, y_N, taps), taps, y_N.dim() - 1)
         outputs = {point.layer: taps[net.get_submodule(point.output)].detach() for point in net.points}
     e_NC = true.signals.get(net.points[-1].output)
     return {
@@ -122,7 +122,10 @@ class _Side:
             and gradient.dim() > 1 + self.members
             and path.startswith(tuple(f"{m}." for m in modules))
         ]
-        return torch.cat(weights, -1).unsqueeze(-2) if weights else None
+        if not weights:
+            return None
+        row = weights[0] if len(weights) == 1 else torch.cat(weights, -1)
+        return row.unsqueeze(-2)
 
 
 def _figures(told: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -161,14 +164,18 @@ def _probing(*modules: nn.Module) -> Iterator[Taps]:
     net, chain, _ = modules
     assert isinstance(net, Net)
     modes = [(part, part.training) for module in modules for part in module.modules()]
-    taps: Taps = {}
+    taps = Taps()
     paths = {path for point in net.points for path in (point.preactivation, point.output) if path}
     measured = {part.get_submodule(path) for part in (net, chain) for path in paths}
 
     def keep(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         taps[module] = output
 
+    def remember(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        taps.ran.setdefault(block, (inputs[0], output))
+
     handles = [module.register_forward_hook(keep) for module in measured]
+    handles += [block.register_forward_hook(remember) for block in net]
     for module in modules:
         module.eval()
     try:
@@ -187,10 +194,20 @@ def cosines(u_ND: Tensor, g_ND: Tensor) -> Tensor:
 
 def compared(u_ND: Tensor, g_ND: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) cosines, (N,) norms of u over those of g, in float64; NaN where a side that they need has no direction."""
-    u, g = u_ND.flatten(1).double(), g_ND.flatten(1).double()
-    u_N, g_N = vecdot(u, u).sqrt(), vecdot(g, g).sqrt()
-    directed = _directed(u_N, u), _directed(g_N, g)
-    return vecdot(u, g) / (directed[0] * directed[1]), u_N / directed[1]
+    u_ND, g_ND = u_ND.flatten(1), g_ND.flatten(1)
+    uu_N, gg_N, ug_N = _products(u_ND, g_ND)
+    u_N, g_N = uu_N.sqrt(), gg_N.sqrt()
+    directed = _directed(u_N, u_ND), _directed(g_N, g_ND)
+    return ug_N / (directed[0] * directed[1]), u_N / directed[1]
+
+
+def _products(u_ND: Tensor, g_ND: Tensor) -> Tensor:
+    """(3, N) u·u, g·g and u·g in float64, by pieces that stay in the cache."""
+    pieces = []
+    for piece in zip(u_ND.split(PIECE, 1), g_ND.split(PIECE, 1), strict=True):
+        u, g = (vectors.double() for vectors in piece)
+        pieces.append(torch.stack((vecdot(u, u), vecdot(g, g), vecdot(u, g))))
+    return torch.stack(pieces).sum(0)
 
 
 def correlations(h_ND: Tensor, e_NC: Tensor) -> Tensor:
@@ -205,7 +222,7 @@ def correlations(h_ND: Tensor, e_NC: Tensor) -> Tensor:
 
 def _centred(v_ND: Tensor) -> tuple[Tensor, Tensor]:
     """(N, D) without the mean over the samples, in float64, and (D,) norms; NaN of what is constant."""
-    constant_D = (v_ND == v_ND[0]).all(0)
+    constant_D = v_ND.amax(0) == v_ND.amin(0)
     v_ND = v_ND.double()
     v_ND = v_ND - v_ND.mean(0)
     return v_ND, torch.where(constant_D, torch.nan, vecdot(v_ND, v_ND, dim=0).sqrt())

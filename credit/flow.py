@@ -10,7 +10,7 @@ Shapes: N batch, C classes, D… shape of a block's output. Errors e are those o
 Where several nets train at once (``credit.members``) all shapes have M members in front, and D… is a vector.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -23,9 +23,25 @@ from credit.rerun import Rerun
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(z_NC, y_N) -> the batch's mean loss, a 0-d tensor; of several members, (M, N, C) and (M, N) -> (M,)."""
-Taps = Mapping[nn.Module, Tensor]
-"""The output of each tapped module in the current forward pass; filled by a probe's hooks (``credit.alignment``)."""
-NONE: Taps = {}
+
+
+class Taps(dict[nn.Module, Tensor]):
+    """The output of each tapped module in the current forward pass, by the hooks of a probe (``credit.alignment``)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        """Block -> what it was given and what it made of that, on a graph that is kept."""
+
+    def output(self, block: nn.Module, x: Tensor) -> Tensor:
+        """``block(x)``, computed once for all flows of a probe that give the block the same."""
+        given, h = self.ran.get(block, (None, x))
+        if given is None or given.data_ptr() != x.data_ptr() or given.shape != x.shape:
+            h = block(x)
+        return h
+
+
+NONE = Taps()
 
 Gradients = tuple[Tensor, ...]
 Give = Callable[[Gradients, Gradients], Gradients | None]
@@ -85,7 +101,7 @@ def backward(net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, taps:
     """One graph through every block; the error comes back the way the signal went."""
     blocks, h = list(net), x
     for block in blocks:
-        h = block(h)
+        h = taps.output(block, h)
     value, e_NC = error(loss, h, y_N)
     gradients, signals = through(blocks, h, e_NC.to(h.dtype), taps)
     return Credit(value, h.detach(), gradients, signals=signals)
@@ -96,7 +112,8 @@ def through(
 ) -> tuple[list[Gradients], Gradients]:
     """Gradients of the blocks' parameters, and signals at the taps, of one graph that ends in ``end`` and is told δ."""
     blocks = list(blocks)
-    told = iter(grad(end, [tensor for block in blocks for tensor in (*params(block), *tapped(block, taps))], delta))
+    wanted = [tensor for block in blocks for tensor in (*params(block), *tapped(block, taps))]
+    told = iter(grad(end, wanted, delta, retain_graph=bool(taps)))  # a probe's other flow goes the same way
     gradients: list[Gradients] = []
     signals: list[Tensor] = []
     for block in blocks:
@@ -132,19 +149,21 @@ def broadcast(
     """One graph per block, cut between blocks; ``signal(k, h, s)`` says what block k is told.
 
     ``score`` says what s is broadcast, ``output``, asked last, what the last block is told: the error, both of them.
-    ``lean``: no graph is kept, each block runs again when it is told. ``give`` may update a block at once: whoever is
-    told later has run with its own old weights, and hears of the others only through h and s.
+    ``lean``: no graph is kept, each block runs again when it is told; a probe has its graph anyhow. ``give`` may
+    update a block at once: whoever is told later has run with its own old weights, and hears of the others only through
+    h and s.
 
     Blocks are told in any order. The last one first, where that can be: the first ones, often the largest, then take
     their turn when the graphs of the others are gone.
     """
     blocks, turns = list(net), list[Callable[[Tensor], Tensor]]()
     below_ND = h = x
+    lean = lean and not taps
     with torch.set_grad_enabled(not lean):
         for block in blocks:
             below_ND = h.detach()
             again = Rerun(block) if lean else None
-            h = block(below_ND)
+            h = taps.output(block, below_ND)
             turns.append(again or partial(_as_it_was, h))
     value, e_NC = error(loss, h, y_N)
     outputs = h.detach()
@@ -195,7 +214,7 @@ def local(
     own: list[Tensor | None] = []
     signals: list[Tensor] = []
     for k, (block, head) in enumerate(zip(net, heads, strict=True)):
-        h = block(x)
+        h = taps.output(block, x)
         value = objective(k, h)
         mine, theirs = params(block), params(head)
         told = grad(value, (*mine, *theirs, *tapped(block, taps)), torch.ones_like(value))

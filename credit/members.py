@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from credit import checkpoint, data, spec
-from credit.events import Evaluated, Event, Failed, Finished, RunError, Started
+from credit.events import Event, Failed, Finished, RunError, Started
 from credit.flow import kept
 from credit.meter import Cost
 from credit.optimizers import build_optimizer
@@ -23,7 +23,7 @@ from credit.setup import Setup, build, furnish
 from credit.spec.plan import parts_of, plan
 from credit.stacked import stacked
 from credit.tally import Interval, Tally
-from credit.train import Report, check, evaluate, explained, judge, keep, learn, probe_for, started
+from credit.train import Report, check, evaluations, explained, judge, keep, learn, probe_for, started
 
 Told = Iterator[tuple[int, Event]]
 """(place of a member among the runs, what it says)"""
@@ -42,7 +42,7 @@ METHODS = (
     spec.MonoForward,
 )
 """Whose equations hold with members in front."""
-WIDEST = 256
+WIDEST = 512
 """The widest layer for which it was measured that members pay (docs/members.md)."""
 
 
@@ -256,16 +256,9 @@ class Members:
                     yield m, self.ledgers[m].aligned_to(events[m])
 
     def _evaluate(self, step: int) -> Told:
-        epoch, splits = step / self.together.steps_per_epoch, self.together.splits
-        for name, part in (("validation", splits.validation), ("test", splits.test)):
-            if part is None:
-                continue
-            layers, figures = evaluate(self.together, part)
+        for events in evaluations(self.together, step):
             for m in list(self.alive):
-                loss, accuracy, *others = (figure[m] for figure in figures)
-                readouts = dict(zip(layers, others, strict=True))
-                event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=readouts)
-                yield from self._survive(m, judge(self.ledgers[m], event))
+                yield from self._survive(m, judge(self.ledgers[m], events[m]))
 
     def _finish(self, m: int, step: int) -> Iterator[Event]:
         """The member's own optimizer gets its moments, its folder the files of a lone run, its ledger its share."""

@@ -13,6 +13,7 @@ from credit.engines import build_engine
 from credit.engines.eager import Engine
 from credit.events import RunError
 from credit.flow import Loss
+from credit.heap import keep_memory
 from credit.losses import LOSSES
 from credit.nets import build_net
 from credit.nets.blocks import Net, fingerprint
@@ -127,7 +128,11 @@ def furnish(
 
 
 def prepare(threads: int, precision: spec.Precision = "fp32") -> None:
-    """Settings of the whole process: threads (sums are split by them), deterministic algorithms only, TF32 on CUDA."""
+    """Settings of the whole process: threads (sums are split by them), deterministic algorithms only, TF32 on CUDA.
+
+    And memory that one step gives back is kept for the next.
+    """
+    keep_memory()
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(mode=True)

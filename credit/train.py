@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -147,7 +146,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
                 tally.clear()
             yield from _align(setup, probe, ledger, tally, step)
             if ends:
-                yield from _evaluate_all(setup, ledger, step)
+                yield from _evaluate(setup, ledger, step)
             if step < setup.steps and (path := save()):
                 with tally.paused():
                     yield from report.flush(ledger.train_seconds)
@@ -282,17 +281,30 @@ def _diverged(ledger: Ledger, step: int, evidence: str) -> Iterator[Diagnosed]:
     raise RunError("diverged", f"{evidence}; {ADVICE}")
 
 
-def _evaluate_all(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
-    if setup.group.rank:
-        return
+def _evaluate(setup: Setup, ledger: Ledger, step: int) -> Iterator[Event]:
+    if not setup.group.rank:
+        for (event,) in evaluations(setup, step):
+            yield from judge(ledger, event)
+
+
+def evaluations(setup: Setup, step: int) -> Iterator[list[Evaluated]]:
+    """On each split that is there for it, in order: a run's evaluation, or that of each member."""
     epoch = step / setup.steps_per_epoch
     for name, part in (("validation", setup.splits.validation), ("test", setup.splits.test)):
         if part is not None:
             with setup.engine.aside():
-                layers, (loss, accuracy, *others) = evaluate(setup, part)
-            readouts = dict(zip(layers, others, strict=True))
-            event = Evaluated(step=step, epoch=epoch, split=name, loss=loss, accuracy=accuracy, layers=readouts)
-            yield from judge(ledger, event)
+                layers, figures = evaluate(setup, part)
+            yield [
+                Evaluated(
+                    step=step,
+                    epoch=epoch,
+                    split=name,
+                    loss=loss,
+                    accuracy=accuracy,
+                    layers=dict(zip(layers, others, strict=True)),
+                )
+                for loss, accuracy, *others in figures
+            ]
 
 
 def judge(ledger: Ledger, event: Evaluated) -> Iterator[Event]:
@@ -304,10 +316,10 @@ def judge(ledger: Ledger, event: Evaluated) -> Iterator[Event]:
 
 
 @torch.inference_mode()
-def evaluate(setup: Setup, part: Split) -> tuple[list[str], list[Any]]:
+def evaluate(setup: Setup, part: Split) -> tuple[list[str], list[list[float]]]:
     """Names of the layers with a readout of their own; then mean loss, accuracy and the accuracies of those layers.
 
-    In evaluation mode. Where several members train at once, each of these is a list of theirs.
+    In evaluation mode. The latter are a list for each member, and one in all for a run that has none.
     """
     setup.net.eval()
     totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=setup.device))
@@ -318,7 +330,7 @@ def evaluate(setup: Setup, part: Split) -> tuple[list[str], list[Any]]:
         for name, answer_NC in {"": scores_NC, **layers}.items():
             totals[name] = totals[name] + (answer_NC.argmax(-1) == y_N).sum(-1)
     setup.net.train()
-    return list(layers), (torch.stack(list(totals.values())) / len(part)).tolist()
+    return list(layers), (torch.stack(list(totals.values()), -1) / len(part)).view(-1, len(totals)).tolist()
 
 
 def started(setup: Setup, probe: Probe | None, step: int, ledger: Ledger) -> Started:

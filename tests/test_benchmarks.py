@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -182,7 +183,12 @@ def test_a_contender_that_cannot_train_a_net_says_why():
 
 def test_turns_rotate_and_are_as_long_for_everybody():
     calls = []
-    took, times = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, 60, turn=0)
+
+    def clock(name, times):
+        calls.append(name)
+        return float(times)
+
+    took, times = interleave({name: partial(clock, name) for name in "ab"}, 2, 60, turn=0)
     assert {name: len(seconds) for name, seconds in took.items()} == {"a": 2, "b": 2}
     assert times == 1
     assert calls == ["a", "b", "a", *"ab", *"ba"]  # each once, the baseline once more, then the rounds

@@ -2,11 +2,13 @@
 
     python -m benchmarks.steps [--nets N ...] [--batches B ...] [--methods M ...] [--threads 2] [--rounds 25] [--quick]
 
-All contenders of one net and batch take turns in one process (``measure.py``); every ratio is that of two times of one
-round, and the table has the median of these and its 95 % interval. Ours is the step of the training loop itself.
+All contenders of one net and batch take turns (``measure.py``); every ratio is that of two times of one round, and the
+table has the median of these and its 95 % interval. Ours is the step of the training loop itself, in a process prepared
+as a training process is; all others run in a second, plain process (``stage.py``), and one of both works at a time.
 
 - ``torch bp``: the tutorial's loop with torch's default optimizer. ``torch bp fused``: with the fused one, as all
-  others. ``torch bp checkpoints``: every layer but the last is run again on the way back.
+  others. ``torch bp checkpoints``: every layer but the last is run again on the way back. ``torch bp fused, our
+  process``: the fused loop beside our methods, with their heap.
 - FLOPs: ``limit`` is the arithmetic of the rule's equations over backpropagation's, ``done`` what was counted.
 - Peak and saved bytes are counted, not sampled (``credit/meter.py``): what two steps in a row made and held,
   parameters, the optimizer's state and the batch left out. What checkpoints keep escapes the count of saved bytes, not
@@ -24,9 +26,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.steps import around, results
-from benchmarks.steps.contenders import BASELINE, METHODS, NETS, OPTIMIZERS, Group
+from benchmarks.steps.contenders import BASELINE, METHODS, NETS, OPTIMIZERS, OURS, PREPARED, Group
 from benchmarks.steps.figure import draw
 from benchmarks.steps.measure import interleave
+from benchmarks.steps.stage import Stage
 from credit.setup import pick_device, prepare
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "steps.png"
@@ -52,12 +55,19 @@ def arguments() -> argparse.Namespace:
 
 def measure(chosen: argparse.Namespace, net: str, batch: int, device: torch.device) -> dict:
     """One net and batch."""
+    group = Group(net, batch, chosen.optimizer, chosen.threads, device)
     names = (BASELINE, *(name for name in chosen.methods if name != BASELINE))
-    ready, absent = Group(net, batch, chosen.optimizer, chosen.threads, device).enter(names)
-    counts = {contender.name: contender.count() for contender in ready}
-    steps = {contender.name: contender.step for contender in ready}
-    took, times = interleave(steps, chosen.rounds, chosen.seconds)
-    return results.group(took, counts, absent, times)
+    ours = [name for name in names if name in {*OURS, PREPARED}]
+    with (
+        Stage(group, [name for name in names if name not in ours], prepared=False) as plain,
+        Stage(group, ours, prepared=True) as prepared,
+    ):
+        counts, absent = plain.counts | prepared.counts, plain.absent | prepared.absent
+        clocks = plain.clocks() | prepared.clocks()
+        took, times = interleave(
+            {name: clocks[name] for name in names if name in counts}, chosen.rounds, chosen.seconds
+        )
+    return results.group(took, {name: counts[name] for name in took}, absent, times)
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from itertools import cycle
 from typing import Any
 
 import torch
 
 from benchmarks.steps.contenders import setup_of
-from benchmarks.steps.measure import Estimate, interleave
+from benchmarks.steps.measure import Estimate, clock, interleave
 from credit.alignment import Probe
 from credit.results import Ledger
 from credit.setup import Setup
@@ -54,7 +55,8 @@ def measure(name: str, threads: int, rounds: int, seconds: float) -> dict[str, A
     training = {"seed": 0, "threads": threads, "device": "cpu"}
     run = specs.parse({"method": "dfa", "training": training, **RUNS[name]})
     setup = setup_of(run, run.dataset.train_images)
-    took, _ = interleave(turns(setup), rounds, seconds)
+    clocks = {part: partial(clock, turn) for part, turn in turns(setup).items()}
+    took, _ = interleave(clocks, rounds, seconds)
     loop, probe = ([a / b for a, b in zip(took[key], took["step"], strict=True)] for key in ("loop", "probe"))
     return {
         "rounds": len(probe),

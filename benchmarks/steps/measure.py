@@ -58,25 +58,29 @@ def clock(step: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
+Clock = Callable[[int], float]
+"""So many steps of a contender -> seconds per step."""
+
+
 def interleave(
-    steps: Mapping[str, Callable[[], object]], rounds: int, seconds: float, turn: float = TURN_SECONDS
+    clocks: Mapping[str, Clock], rounds: int, seconds: float, turn: float = TURN_SECONDS
 ) -> tuple[dict[str, list[float]], int]:
     """Seconds per step of each contender in each round, and the steps of a turn; the first named sets its length.
 
     Ends after ``rounds``, or after ``seconds`` if there have been rounds enough for an interval.
     """
-    names = list(steps)
-    for step in steps.values():
-        clock(step, 1)  # memory is found, caches and the optimizer's state are filled
-    times = max(1, math.ceil(turn / clock(steps[names[0]], 1)))
+    names = list(clocks)
+    for first in clocks.values():
+        first(1)  # memory is found, caches and the optimizer's state are filled
+    times = max(1, math.ceil(turn / clocks[names[0]](1)))
     took: dict[str, list[float]] = {name: [] for name in names}
     began = time.perf_counter()
     for k in range(rounds):
         if k >= FEWEST_ROUNDS and time.perf_counter() - began > seconds:
             break
-        first = k % len(names)
-        for name in (*names[first:], *names[:first]):
-            took[name].append(clock(steps[name], times))
+        begin = k % len(names)
+        for name in (*names[begin:], *names[:begin]):
+            took[name].append(clocks[name](times))
     return took, times
 
 

@@ -58,12 +58,12 @@ class MonoForward(Rule):
                 x = block(x)
         credit = local([active], [heads[self.phase]], x, objective, taps, give=self.give)
         own = iter(credit.own)
-        untold = (None for block in below for _ in tapped(block, taps))
+        before, after = ([None for block in blocks for _ in tapped(block, taps)] for blocks in (below, above))
         return credit._replace(
             outputs=goodness[-1],
             blocks=[*(None for _ in below), *credit.blocks, *(None for _ in above)],
             own=tuple(next(own) if k == self.phase else None for k, part in enumerate(heads) for _ in params(part)),
-            signals=(*untold, *credit.signals),
+            signals=(*before, *credit.signals, *after),
         )
 
     def predict(self, net: nn.Sequential, x: Tensor) -> Prediction:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from credit import spec
-from credit.alignment import cosines, measure
+from credit.alignment import PIECE, cosines, measure
 from credit.flow import params
 from tests.credit.builders import CLASSES, METHODS, PAIRS, TRUE_OUTPUT, batch, build
 
@@ -99,6 +99,22 @@ def test_cosines_of_tiny_but_real_gradients_are_exact_and_of_none_are_nan():
     found = cosines(u, g)
     assert found[:2].tolist() == pytest.approx([0.96, math.sqrt(0.5)])
     assert found[2:].isnan().all()
+
+
+def test_long_vectors_are_multiplied_by_pieces_of_the_same_sum():
+    generator = torch.Generator().manual_seed(0)
+    u, g = torch.randn(2, 2, 2 * PIECE + 3, dtype=torch.float64, generator=generator)
+    assert cosines(u, g).tolist() == pytest.approx(F.cosine_similarity(u, g).tolist(), abs=1e-15)
+
+
+@pytest.mark.parametrize("rule", [spec.BP(), spec.DFA(), spec.DFA(lean=True), spec.SBD(), spec.MonoForward()])
+def test_a_probe_runs_the_net_once_for_the_method_and_for_backpropagation(rule):
+    net, rule = build(rule)
+    runs = []
+    for block in net:
+        block.register_forward_hook(lambda block, *_: runs.append(block))
+    measure(net, rule, *batch())
+    assert runs == list(net)
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from credit import spec
-from credit.flow import params
+from credit.flow import Taps, params
 from credit.losses import LOSSES
 from credit.mirror import mirror, weighted
 from credit.nets import build_net
@@ -307,7 +307,7 @@ def test_a_probe_sees_the_signal_where_it_lands(model, inject):
     method = spec.DFA(inject=inject)
     net = build(model, method, SHAPE, CLASSES).double().eval()
     rule = rule_for(method, net, SHAPE)
-    outputs = {}
+    outputs = Taps()
     for point in net.points:
         module = net.get_submodule(point.output)
         module.register_forward_hook(lambda module, _, output: outputs.__setitem__(module, output))
