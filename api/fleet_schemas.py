@@ -9,7 +9,9 @@ from api.schemas import Answer
 class Slot(Answer):
     device: str
     job_id: str | None
-    """The job that is trained in it; null also where it is another project's."""
+    """The job that is trained in it, the first of several; null also where it is another project's."""
+    job_ids: list[str]
+    """All jobs that are trained in it as one computation; empty also where they are another project's."""
     busy: bool
 
 

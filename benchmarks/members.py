@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from credit import spec, train
-from credit.members import pays, run_members
+from credit.members import run_members
+from credit.spec.together import pays
 from creditlab.demo import SPEC
 from lab import specs
 

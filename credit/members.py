@@ -6,7 +6,8 @@ is drawn (weights, feedback, order of samples) is drawn for each member from its
 taken in another order, so numbers agree within float tolerance, not bit for bit.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,84 +21,20 @@ from credit.meter import Cost
 from credit.optimizers import build_optimizer
 from credit.results import Ledger
 from credit.setup import Setup, build, furnish
-from credit.spec.plan import parts_of, plan
+from credit.spec.together import batchable, kind
 from credit.stacked import stacked
 from credit.tally import Interval, Tally
-from credit.train import Report, check, evaluations, explained, judge, keep, learn, probe_for, started
+from credit.train import Report, check, checkpointed, evaluations, explained, judge, keep, learn, probe_for, started
 
 Told = Iterator[tuple[int, Event]]
 """(place of a member among the runs, what it says)"""
-
-METHODS = (
-    spec.BP,
-    spec.Shallow,
-    spec.FA,
-    spec.FRSF,
-    spec.KP,
-    spec.DFA,
-    spec.DKP,
-    spec.DRTP,
-    spec.SBD,
-    spec.EBD,
-    spec.MonoForward,
-)
-"""Whose equations hold with members in front."""
-WIDEST = 512
-"""The widest layer for which it was measured that members pay (docs/members.md)."""
+Save = Callable[[int], Path | None]
+"""Asked after every step, of each member: where to store a checkpoint of it now, or None."""
 
 
-def batchable(run: spec.Run) -> str | None:
-    """Why a run cannot train together with others of its kind; None: it can."""
-    if not isinstance(run.method, METHODS):
-        return f"{run.method.name} is not written for several nets at once"
-    parts = parts_of(plan(run.model, run.dataset.shape, run.dataset.classes))
-    return _unbatched_part(parts) or _unbatched_training(run.training) or _unbatched_option(run.method)
-
-
-def _unbatched_part(parts: Sequence[spec.Part]) -> str | None:
-    if not isinstance(parts[0], spec.FlattenLayer) or not isinstance(parts[1], spec.DenseLayer):
-        return "only nets that begin by flattening their images into a dense layer train together"
-    for part in parts[1:]:
-        if isinstance(part, spec.DropoutLayer) and part.rate:
-            return "dropout draws from the one random state of its process"
-        if not isinstance(part, spec.DenseLayer | spec.ActivationLayer | spec.NormLayer | spec.DropoutLayer):
-            kind = type(part).__name__.removesuffix("Layer").lower()
-            return f"only dense nets train together, and this one has a {kind} layer"
+def never(_: int) -> Path | None:
+    """No checkpoint, ever."""
     return None
-
-
-def _unbatched_training(training: spec.Training) -> str | None:
-    if training.precision != "fp32":
-        return f"{training.precision} leaves too few digits for numbers as alone"
-    if training.devices > 1:
-        return "each member would train on several devices"
-    if training.engine in {"compiled", "graph"}:
-        return f"the engine {training.engine} is for one net"
-    return None
-
-
-def _unbatched_option(method: spec.Method) -> str | None:
-    regularizers = getattr(method, "regularizers", None)
-    if regularizers and regularizers.entropy.weight:
-        return "the entropy's running inverse is that of one net"
-    if regularizers and regularizers.l1:
-        return "the sign in l1 turns rounding errors into other numbers"
-    chosen = {"lean": isinstance(method, spec.BroadcastMethod) and method.lean}
-    if isinstance(method, spec.SBD | spec.EBD):
-        chosen |= {
-            "normalize_r": method.normalize_r,
-            "forward_projection": method.forward_projection > 0,
-            "weight_sparsity": method.weight_sparsity > 0,
-            "score_expansion": method.score_expansion.kind != "none",
-        }
-    return next((f"{name} is not written for several nets at once" for name, used in chosen.items() if used), None)
-
-
-def pays(run: spec.Run, members: int) -> bool:
-    """Whether so many members of a batchable run train in less time together than one after the other."""
-    parts = parts_of(plan(run.model, run.dataset.shape, run.dataset.classes))
-    widths = [part.units for part in parts if isinstance(part, spec.DenseLayer)]
-    return members > 1 and max(widths) <= WIDEST
 
 
 def run_members(
@@ -107,6 +44,8 @@ def run_members(
     cache: Path,
     outs: Sequence[Path] | None = None,
     progress: data.Progress | None = None,
+    save: Save = never,
+    left: Container[int] = (),
 ) -> Told:
     """Train runs that differ in seed, name and labels alone as one, and tell what each would tell alone.
 
@@ -120,6 +59,10 @@ def run_members(
         cache: folder for downloads and decoded copies.
         outs: a folder for each, where weights and last checkpoint go, or None.
         progress: told of a download, should there be one.
+        save: asked after every step but the last. When ``Checkpointed`` comes, the file is that of a lone run,
+            complete, and everything up to its step has been told.
+        left: looked at after every step: members of which nobody wants to hear any more. When all have left, the
+            training ends.
 
     Raises:
         ValueError: the runs are not of one kind, or not batchable.
@@ -132,12 +75,7 @@ def run_members(
     with explained():
         first = build(runs[0], datasets, cache, progress)
         others = (furnish(run, first.device, first.splits, first.dataset_sha256, cache) for run in runs[1:])
-        yield from Members([first, *others], outs).train()
-
-
-def kind(run: spec.Run) -> spec.Run:
-    """The run without what members may differ in."""
-    return replace(run, name=None, labels={}, training=replace(run.training, seed=None))
+        yield from Members([first, *others], outs, save, left).train()
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,12 +115,22 @@ class Tallies(Tally):
         seconds = self.seconds() / len(rows)
         return [Interval(losses, int(hits), self.samples, seconds) for *losses, hits in rows]
 
+    def of(self, m: int) -> Tally:
+        """That of one member, to store: its own losses and hits, its share of the time."""
+        own, M, clock = Tally(len(self.losses), self.losses.device), len(self.hits), time.perf_counter()
+        own.steps, own.samples, own.untimed_steps = self.steps, self.samples, self.untimed_steps
+        own.losses.copy_(self.losses[:, m])
+        own.hits.copy_(self.hits[m])
+        own.untimed_seconds = self.untimed_seconds / M
+        own.started = clock - (clock - self.started) / M
+        return own
+
 
 class Members:
     """The one loop of several trainings; ``credit.train`` has that of one, in the same order."""
 
-    def __init__(self, setups: Sequence[Setup], outs: Sequence[Path] | None) -> None:
-        self.setups, self.outs = setups, outs
+    def __init__(self, setups: Sequence[Setup], outs: Sequence[Path] | None, save: Save, left: Container[int]) -> None:
+        self.setups, self.outs, self.save, self.left = setups, outs, save, left
         self.together = Together.of(setups)
         self.probe = probe_for(setups[0])
         description = self.probe.description if self.probe else None
@@ -212,6 +160,9 @@ class Members:
                 yield from self._align(step)
                 if ends:
                     yield from self._evaluate(step)
+                if step < together.steps:
+                    yield from self._save(step)
+                self.alive = [m for m in self.alive if m not in self.left]
                 if not self.alive:
                     return
         for m in list(self.alive):
@@ -260,16 +211,29 @@ class Members:
             for m in list(self.alive):
                 yield from self._survive(m, judge(self.ledgers[m], events[m]))
 
+    def _save(self, step: int) -> Told:
+        """Checkpoints of those members of which one is wanted."""
+        for m in self.alive:
+            if path := self.save(m):
+                with self.tally.paused():
+                    for event in self.reports[m].flush(self.ledgers[m].train_seconds):
+                        yield m, event
+                    self._settle(m)
+                    yield m, checkpointed(path, self.setups[m], self.ledgers[m], self.tally.of(m), step)
+
     def _finish(self, m: int, step: int) -> Iterator[Event]:
-        """The member's own optimizer gets its moments, its folder the files of a lone run, its ledger its share."""
-        setup, ledger, M = self.setups[m], self.ledgers[m], len(self.setups)
-        moments = checkpoint.moments(self.together.optimizer)
-        checkpoint.load_moments(setup.optimizer, {name: v[m].clone() if v.dim() else v for name, v in moments})
-        cost = self.whole.cost
-        ledger.cost = Cost(cost.flops // M, cost.peak_bytes // M, cost.saved_bytes // M)
+        setup, ledger = self.setups[m], self.ledgers[m]
+        self._settle(m)
         if self.outs is not None:
             keep(self.outs[m], setup, ledger, Tally(setup.chosen.training.log_every, setup.device), step)
         yield self._marked(Finished(step=step, results=ledger.results()))
+
+    def _settle(self, m: int) -> None:
+        """The member's own optimizer gets its moments, its ledger its share of what a step costs."""
+        M, cost = len(self.setups), self.whole.cost
+        moments = checkpoint.moments(self.together.optimizer)
+        checkpoint.load_moments(self.setups[m].optimizer, {name: v[m].clone() if v.dim() else v for name, v in moments})
+        self.ledgers[m].cost = Cost(cost.flops // M, cost.peak_bytes // M, cost.saved_bytes // M)
 
     def _marked(self, event: Started | Finished) -> Event:
         """That others trained beside a member is part of what its numbers depend on."""

@@ -150,7 +150,7 @@ def _train(setup: Setup, out: Path | None, resume: checkpoint.Saved | None, save
             if step < setup.steps and (path := save()):
                 with tally.paused():
                     yield from report.flush(ledger.train_seconds)
-                    yield _checkpoint(path, setup, ledger, tally, step)
+                    yield checkpointed(path, setup, ledger, tally, step)
     if out is not None:
         keep(out, setup, ledger, tally, step)
     yield Finished(step=step, results=ledger.results())
@@ -161,7 +161,7 @@ def begin_chance(setup: Setup) -> None:
     torch.manual_seed(setup.streams.seed("dropout"))
 
 
-def _checkpoint(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> Event:
+def checkpointed(path: Path, setup: Setup, ledger: Ledger, tally: Tally, step: int) -> Event:
     """Store the run's state. That it could not be stored is told; training does not depend on it."""
     began = time.perf_counter()
     try:

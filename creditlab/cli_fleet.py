@@ -24,9 +24,11 @@ def workers(as_json: Json = False) -> None:
     rows = []
     for worker in told["data"]:
         state = "gone" if not worker["alive"] else "draining" if worker["draining"] else "alive"
-        busy = [slot["job_id"] for slot in worker["slots"] if slot["job_id"]]
+        busy = [slot for slot in worker["slots"] if slot["busy"]]
         slots = f"{len(busy)} of {len(worker['slots'])}"
-        first, *more = [*busy, *map(gpu_row, worker["gpus"])] or ["–"]
+        first, *more = [*(job_id for slot in busy for job_id in slot["job_ids"]), *map(gpu_row, worker["gpus"])] or [
+            "–"
+        ]
         beat = worker["last_heartbeat_at"][:19]
         rows.append((worker["id"], worker["host"], worker["version"], state, slots, beat, first))
         rows += [("", "", "", "", "", "", one) for one in more]

@@ -8,7 +8,8 @@ from typing import Any
 
 from credit import artifacts, spec, train
 from credit.events import Evaluated, Event, Failed, Fetching, Finished, Progress, RunError, Started
-from credit.members import batchable, pays, run_members
+from credit.members import run_members
+from credit.spec.together import batchable, pays
 from lab import datasets, jobs, specs
 from lab.errors import StoreUnavailable
 from lab.files import open_store

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, func, literal, null, or_, select, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,8 @@ from lab.moves import clean, log, move
 from lab.states import HELD, Event, State
 
 MAX_BACKOFF_SECONDS = 60.0
+MOST_TOGETHER = 16
+"""Jobs that train as one computation."""
 
 
 class Fenced(Exception):  # noqa: N818  (it is an answer)
@@ -81,11 +83,49 @@ def claim(
         .limit(1)
         .with_for_update(skip_locked=True)
     )
+    return _take(tx, worker, best, f"training on {worker}", lease_seconds)
+
+
+def companions(
+    tx: Session, worker: str, first: Attempt, *, lease_seconds: float = 60, running_jobs: int | None = None
+) -> list[Attempt]:
+    """Take the jobs that wait and may train as one computation with one that has just been claimed, up to a limit.
+
+    They are of its project and priority, and none of them has been tried before: whatever becomes of this computation,
+    each goes on alone.
+    """
+    job = tx.get_one(tables.Job, first.job_id)
+    if job.together is None or first.number > 1:
+        return []
+    moment, alike = now(tx), ("together", "project_id", "priority", "queue")
+    due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
+    waiting = (
+        select(tables.Job.id)
+        .where(tables.Job.status == State.QUEUED, due, tables.Job.attempt == 0)
+        .where(*(getattr(tables.Job, name) == getattr(job, name) for name in alike))
+        .order_by(tables.Job.id)
+        .limit(MOST_TOGETHER - 1)
+        .with_for_update(skip_locked=True)
+    )
+    why = f"training on {worker} together with {job.id}"
+    taken = []
+    for job_id in list(tx.scalars(waiting)):
+        one = select(tables.Job.id).where(tables.Job.id == job_id, projects.has_room(running_jobs))
+        if attempt := _take(tx, worker, one, why, lease_seconds, together_with=job.id):
+            taken.append(attempt)
+    if taken:
+        tx.get_one(tables.Attempt, (job.id, first.number)).together_with = job.id
+    return taken
+
+
+def _take(tx: Session, worker: str, which: Select[str], why: str, lease_seconds: float, **known: Any) -> Attempt | None:
+    """The attempt at the job that was selected; None where there is none any more."""
+    moment = now(tx)
     job = move(
         tx,
         Event.CLAIM,
-        [tables.Job.id == best.scalar_subquery()],
-        f"training on {worker}",
+        [tables.Job.id == which.scalar_subquery()],
+        why,
         fence=tables.Job.fence + 1,
         attempt=tables.Job.attempt + 1,
         lease_expires_at=moment + timedelta(seconds=lease_seconds),
@@ -94,10 +134,10 @@ def claim(
     )
     if job is None:
         return None
-    tx.add(tables.Attempt(job_id=job.id, number=job.attempt, worker=worker, started_at=moment))
+    tx.add(tables.Attempt(job_id=job.id, number=job.attempt, worker=worker, started_at=moment, **known))
     latest = checkpoints.of(tx, job.id)
-    known = (job.ran_seconds, latest, job.traceparent)
-    return Attempt(job.id, job.attempt, job.fence, job.spec, lease_seconds, *known)
+    history = (job.ran_seconds, latest, job.traceparent)
+    return Attempt(job.id, job.attempt, job.fence, job.spec, lease_seconds, *history)
 
 
 def record(tx: Session, attempt: Attempt, batch: Sequence[events.Event], number: int | None = None) -> Orders:

@@ -20,25 +20,25 @@ ALIVE_SECONDS = 20.0
 
 
 class Held(NamedTuple):
-    """A job in a slot."""
+    """A slot with its job, or with jobs that train together."""
 
-    job_id: str
+    job_ids: tuple[str, ...]
     project_id: str
     device: str
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker and the jobs whose attempts it has, each with its device."""
+    """A worker and its slots that are taken, each with its device."""
 
     row: tables.Worker
     alive: bool
-    jobs: list["Held"]
+    held: list["Held"]
 
     @property
     def free(self) -> int:
         """Slots that would take a job now."""
-        return max(0, self.row.slots - len(self.jobs)) if self.ready else 0
+        return max(0, self.row.slots - len(self.held)) if self.ready else 0
 
     @property
     def ready(self) -> bool:
@@ -60,21 +60,24 @@ def workers(tx: Session, project_id: str | None = None) -> Page:
 def fleet(tx: Session) -> list[Worker]:
     beaten_after = now(tx) - timedelta(seconds=ALIVE_SECONDS)
     rows = list(tx.scalars(select(tables.Worker).order_by(tables.Worker.id)))
-    held: dict[str, list[Held]] = {row.id: [] for row in rows}
+    held: dict[str, dict[str, Held]] = {row.id: {} for row in rows}
     current = and_(tables.Attempt.job_id == tables.Job.id, tables.Attempt.number == tables.Job.attempt)
     columns = (
         tables.Job.id,
         tables.Job.project_id,
         tables.Job.queue,
         tables.Attempt.worker,
+        tables.Attempt.together_with,
         tables.Attempt.environment,
     )
     running = select(*columns)
     running = running.join(tables.Attempt, current).where(tables.Job.status.in_(HELD)).order_by(tables.Job.id)
-    for job_id, project_id, queue, worker, environment in tx.execute(running):
+    for job_id, project_id, queue, worker, together_with, environment in tx.execute(running):
         device = (environment or {}).get("device") or ("cuda" if queue == "cuda" else "cpu")
-        held.setdefault(worker, []).append(Held(job_id, project_id, device))
-    return [Worker(row, row.heartbeat_at > beaten_after, held[row.id]) for row in rows]
+        slots, slot = held.setdefault(worker, {}), together_with or job_id
+        beside = slots[slot].job_ids if slot in slots else ()
+        slots[slot] = Held((*beside, job_id), project_id, device)
+    return [Worker(row, row.heartbeat_at > beaten_after, list(held[row.id].values())) for row in rows]
 
 
 def beats(tx: Session, host: str) -> bool:
@@ -84,11 +87,8 @@ def beats(tx: Session, host: str) -> bool:
 
 def worker_view(worker: Worker, project_id: str | None) -> dict[str, Any]:
     row = worker.row
-    slots: list[dict[str, Any]] = [
-        {"device": held.device, "job_id": held.job_id if project_id in {None, held.project_id} else None, "busy": True}
-        for held in worker.jobs
-    ]
-    idle = {"device": "cuda" if row.cuda else "cpu", "job_id": None, "busy": False}
+    slots = [slot_view(held, shown=project_id in {None, held.project_id}) for held in worker.held]
+    idle: dict[str, Any] = {"device": "cuda" if row.cuda else "cpu", "job_id": None, "job_ids": [], "busy": False}
     return {
         "id": row.id,
         "object": "worker",
@@ -101,6 +101,11 @@ def worker_view(worker: Worker, project_id: str | None) -> dict[str, Any]:
         "slots": slots + [idle] * (row.slots - len(slots)),
         "gpus": worker.gpus,
     }
+
+
+def slot_view(held: Held, *, shown: bool) -> dict[str, Any]:
+    job_ids = list(held.job_ids) if shown else []
+    return {"device": held.device, "job_id": job_ids[0] if shown else None, "job_ids": job_ids, "busy": True}
 
 
 # ---- the queue -------------------------------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ def pace_of(tx: Session, run: spec.Run) -> float | None:
 
 
 def alike(known: dict[str, Any], run: spec.Run) -> bool:
-    ours, theirs = run.training, {"devices": 1, "engine": "auto"} | known["training"]
-    same = ("device", "precision", "engine", "threads", "devices")
+    ours, theirs = run.training, {"devices": 1, "engine": "auto", "together": False} | known["training"]
+    same = ("device", "precision", "engine", "threads", "devices", "together")
     return all(theirs[name] == getattr(ours, name) for name in same)
 
 

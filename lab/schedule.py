@@ -82,10 +82,14 @@ def starts(
     pace = Pace(tx, cuda=any(worker.cuda for worker in workers))
     kinds = {worker.id: "cuda" if worker.cuda else "cpu" for worker in workers}
     running = held(tx)
-    ends = [End(left(job, moment, pace), job.project_id, kinds.get(job.worker, "")) for job in running]
+    last = {slot_of(job): job.id for job in running}
+    ends = [
+        End(left(job, moment, pace), job.project_id, kinds.get(job.worker, "") if last[slot_of(job)] == job.id else "")
+        for job in running
+    ]
     free = dict.fromkeys(("cpu", "cuda"), 0)
     for worker in workers:
-        free[kinds[worker.id]] += max(0, worker.slots - sum(job.worker == worker.id for job in running))
+        free[kinds[worker.id]] += max(0, worker.slots - sum(taken == worker.id for taken, _ in last))
     waiting = [as_waiting(job, moment, pace) for job in jobs]
     told = play(waiting, free, room(tx, {job.project_id for job in jobs}, running, running_jobs), ends)
     missing = {job.id: "needs_cuda" if "cpu" not in job.slots and not pace.cuda else "project_quota" for job in waiting}
@@ -135,11 +139,19 @@ def play(
 
 
 def held(tx: Session) -> list[Row[Any]]:
-    """The jobs that are in somebody's hands, with their attempts: no more than there are slots."""
+    """The jobs that are in somebody's hands, with their attempts: no more than there are slots, or places in them."""
     columns = ("id", "project_id", "status", "spec", "progress", "ran_seconds")
     current = and_(tables.Attempt.job_id == tables.Job.id, tables.Attempt.number == tables.Job.attempt)
-    running = select(*(getattr(tables.Job, name) for name in columns), tables.Attempt.worker, tables.Attempt.started_at)
+    running = select(
+        *(getattr(tables.Job, name) for name in columns),
+        *(getattr(tables.Attempt, name) for name in ("worker", "together_with", "started_at")),
+    )
     return list(tx.execute(running.join(tables.Attempt, current).where(tables.Job.status.in_(HELD))))
+
+
+def slot_of(job: Row[Any]) -> tuple[str, str]:
+    """Where a job trains: jobs that train together are in one slot, which all of them leave at once."""
+    return job.worker, job.together_with or job.id
 
 
 def room(tx: Session, ids: set[str], running: Sequence[Row[Any]], default: int | None) -> dict[str, float]:
@@ -206,7 +218,7 @@ class Pace:
 
 def kind(spec: dict[str, Any]) -> tuple[Any, ...]:
     """Jobs of one kind differ from the arithmetic by the same factor, as ``lab.forecast`` has it."""
-    alike = (spec["training"][name] for name in ("device", "precision", "threads"))
+    alike = (spec["training"].get(name) for name in ("device", "precision", "threads", "together"))
     return (spec["method"]["name"], spec["model"]["name"], *alike)
 
 

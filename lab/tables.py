@@ -10,6 +10,7 @@ from sqlalchemy import (
     Index,
     String,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -21,6 +22,8 @@ QUEUES = ("default", "cuda")
 SCOPES = ("read", "write", "admin")
 """What a key may do; each one holds those before it."""
 DELIVERY = ("pending", "delivered", "failed")
+SOME = text("together IS NOT NULL")
+"""Jobs that may train together are some of many."""
 
 
 class Project(Base):
@@ -102,6 +105,7 @@ class Job(OfProject, Base):
         Index("ix_jobs_project_id_method_id", "project_id", "method", "id"),
         Index("ix_jobs_project_id_model_id", "project_id", "model", "id"),
         Index("ix_jobs_project_id_dataset_id", "project_id", "dataset", "id"),
+        Index("ix_jobs_together", "together", "status", "id", sqlite_where=SOME, postgresql_where=SOME),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -115,6 +119,8 @@ class Job(OfProject, Base):
     dataset: Mapped[str] = mapped_column(String(64))
     queue: Mapped[str] = mapped_column(String(16))
     priority: Mapped[int]
+    together: Mapped[str | None] = mapped_column(String(64))
+    """What it has in common with jobs that it may train with as one computation; null: it trains alone."""
     progress: Mapped[dict[str, Any]]
     results: Mapped[dict[str, Any] | None]
     """What the run itself has measured so far; twins are looked up when it is read."""
@@ -166,6 +172,8 @@ class Attempt(Base):
     job_id: Mapped[str] = of_job(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     worker: Mapped[str] = mapped_column(String(32))
+    together_with: Mapped[str | None] = mapped_column(String(32))
+    """The first of the jobs whose attempts are one computation, in one slot; null: it trains alone."""
     started_at: Mapped[datetime]
     trained_from: Mapped[datetime | None]
     """When the run said that it is about to take its first step."""

@@ -36,6 +36,12 @@ class Runner:
         assert self.process.pid is not None
         return self.process.pid
 
+    def hear(self) -> bytes | None:
+        """What the process said next; None where that has not come yet, or never will."""
+        with contextlib.suppress(EOFError, ConnectionError):
+            return self.pipe.recv_bytes() if self.pipe.poll() else None
+        return None
+
     def wait(self, seconds: float) -> None:
         """Wait until there is something to read, the process has ended, or the time is over."""
         wait([self.pipe, self.process.sentinel], seconds)
@@ -80,10 +86,10 @@ def warm() -> None:
     """Start the server and wait until it has torch. Call it once, in the main thread.
 
     Raises:
-        RuntimeError: the server could not import ``worker.runner``, about which multiprocessing says nothing.
+        RuntimeError: the server could not import ``worker.company_runner``, about which multiprocessing says nothing.
     """
-    _context.set_forkserver_preload(["worker.runner"])
-    runner = start("greet", {})
+    _context.set_forkserver_preload(["worker.company_runner"])
+    runner = start("runner.greet", {})
     try:
         greeting = runner.pipe.recv_bytes()
     except EOFError:
@@ -91,16 +97,21 @@ def warm() -> None:
     runner.stop()
     runner.exit_status()
     if greeting != b"ready":
-        raise RuntimeError("the process server does not have torch; does `import worker.runner` work?")
+        raise RuntimeError("the process server does not have torch; does `import worker.company_runner` work?")
 
 
 def start(entry: str, order: dict[str, Any]) -> Runner:
-    """Start ``worker.runner.<entry>`` on an order of JSON values."""
+    """Start a function, ``<module of worker>.<name>``, on an order of JSON values."""
     ours, theirs = _context.Pipe(duplex=True)
     try:
         return Runner(_start(entry, theirs, json.dumps(order)), ours)
     finally:
         theirs.close()
+
+
+def alone(order: dict[str, Any]) -> Runner:
+    """A process for one attempt, which trains as ordered."""
+    return start("runner.main", order)
 
 
 def _start(entry: str, pipe: Connection, order: str) -> ForkServerProcess:
@@ -118,5 +129,6 @@ def _start(entry: str, pipe: Connection, order: str) -> ForkServerProcess:
 
 
 def enter(entry: str, pipe: Connection, order: str) -> None:
-    """First function of the child. The runner is named, not imported above: only the child may have torch."""
-    getattr(importlib.import_module("worker.runner"), entry)(pipe, json.loads(order))
+    """First function of the child. The module is named, not imported above: only the child may have torch."""
+    module, _, name = entry.partition(".")
+    getattr(importlib.import_module(f"worker.{module}"), name)(pipe, json.loads(order))

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,7 +38,7 @@ gc.freeze()  # forks share what is here; a collection that looked through it wou
 def main(pipe: Connection, order: dict[str, Any]) -> None:
     """Train as ordered: see ``worker.supervisor.Supervision`` for what an order holds."""
     die_with_the_parent()
-    cadence = Cadence(Path(order["folder"]), order["checkpoint_seconds"], order["checkpoint_share"])
+    cadence = cadence_of(order)
     watch(pipe, cadence, order["lease_seconds"])
     logs.configure()
     with logs.bound(**{name: order[name] for name in ("job_id", "attempt", "trace_id")}):
@@ -46,20 +46,33 @@ def main(pipe: Connection, order: dict[str, Any]) -> None:
 
 
 def train_and_tell(pipe: Connection, order: dict[str, Any], cadence: "Cadence") -> None:
-    try:
-        for event in events(order, Fetched(pipe), cadence):
-            pipe.send_bytes(event.to_json())
+    def tell(event: Event) -> None:
+        pipe.send_bytes(event.to_json())
+
+    with failures(tell):
+        for event in events(order, Fetched(tell), cadence):
+            tell(event)
             if isinstance(event, Checkpointed) and cadence.stopping:
                 return
-    except RunError as error:
-        tell(pipe, Failed(code=error.code, message=str(error)))
-    except MemoryError:
-        tell(pipe, Failed(code="out_of_memory", message="the machine's memory does not suffice"))
+
+
+@contextmanager
+def failures(tell: Callable[[Failed], None]) -> Iterator[None]:
+    """Whatever goes wrong in training is told as its last word; where nobody listens, the process ends."""
+    try:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except RunError as error:
+            tell(Failed(code=error.code, message=str(error)))
+        except MemoryError:
+            tell(Failed(code="out_of_memory", message="the machine's memory does not suffice"))
+        except Exception as error:
+            log.exception("training failed")
+            tell(Failed(code="internal_error", message=f"{type(error).__name__}: {error}"))
     except BrokenPipeError:
         sys.exit("nobody listens any more")
-    except Exception as error:
-        log.exception("training failed")
-        tell(pipe, Failed(code="internal_error", message=f"{type(error).__name__}: {error}"))
 
 
 def events(order: dict[str, Any], fetched: data.Progress, cadence: "Cadence") -> Iterator[Event]:
@@ -135,29 +148,25 @@ class Cadence:
         self.due = time.monotonic() + max(self.seconds, seconds / self.share)
 
 
+def cadence_of(order: dict[str, Any]) -> Cadence:
+    return Cadence(Path(order["folder"]), order["checkpoint_seconds"], order["checkpoint_share"])
+
+
 class Fetched:
     """Tells of a download when it begins, at most every so many seconds, and when it is complete."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self.pipe, self.due = pipe, 0.0
+    def __init__(self, tell: Callable[[Event], object]) -> None:
+        self.tell, self.due = tell, 0.0
 
     def __call__(self, received: int, size: int) -> None:
         if time.monotonic() >= self.due or received == size:
-            self.pipe.send_bytes(Fetching(received=received, size=size).to_json())
+            self.tell(Fetching(received=received, size=size))
             self.due = time.monotonic() + FETCHED_SECONDS
 
 
 def greet(pipe: Connection, order: dict[str, Any]) -> None:  # noqa: ARG001
     """Say that the process server is up, and whether it had this module, and so torch, before the fork."""
     pipe.send_bytes(b"ready" if os.getpid() != IMPORTED_BY else b"not preloaded")
-
-
-def tell(pipe: Connection, event: Event) -> None:
-    """Send a last word, if somebody listens."""
-    try:
-        pipe.send_bytes(event.to_json())
-    except BrokenPipeError:
-        sys.exit("nobody listens any more")
 
 
 def die_with_the_parent() -> None:

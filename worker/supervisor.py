@@ -17,6 +17,7 @@ from lab.errors import DatabaseUnavailable, StoreUnavailable
 from lab.files import Store
 from lab.settings import Settings
 from worker import launch
+from worker.company import Seat
 from worker.spans import AttemptSpans
 from worker.transfer import Transfer
 
@@ -37,6 +38,7 @@ NOT_ITS_FAULT = {"storage_unavailable"}
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Start = Callable[[dict[str, Any]], launch.Runner | Seat]
 Ending = Callable[[Tx, int], tables.Job]
 """The last write of an attempt, told the exit status of the process."""
 
@@ -62,6 +64,7 @@ class Supervision:
         store: where files are kept.
         attempt: as it was claimed.
         draining: is set when the worker shuts down.
+        start: has a process train as ordered: one of its own, unless it is told otherwise.
         began: when the attempt's claim was begun, in nanoseconds since 1970; for its trace.
     """
 
@@ -72,8 +75,10 @@ class Supervision:
         store: Store,
         attempt: attempts.Attempt,
         draining: threading.Event,
+        start: Start = launch.alone,
         began: int | None = None,
     ) -> None:
+        self.start = start
         self.database = database
         self.settings = settings
         self.attempt = attempt
@@ -85,7 +90,7 @@ class Supervision:
         self.unstored: list[Event] = []
         self.batch = 1
         self.started = False
-        self.runner: launch.Runner | None = None
+        self.runner: launch.Runner | Seat | None = None
         self.last: Ending | None = None
         """How the attempt ends once the last checkpoint is there, or its time is over."""
         self.last_until = 0.0
@@ -128,7 +133,7 @@ class Supervision:
     def _train(self) -> tables.Job:
         """Raises Fenced, UnreachableError."""
         try:
-            runner = launch.start("main", self._order())
+            runner = self.start(self._order())
         except (Ends, OSError, EOFError) as error:
             told = f"no training process could be started: {error}"
             ending = error.ending if isinstance(error, Ends) else self._failed("storage_unavailable", told)
@@ -207,7 +212,7 @@ class Supervision:
         file.write_text(json.dumps(points))
         return str(file)
 
-    def _follow(self, runner: launch.Runner) -> Ending:
+    def _follow(self, runner: launch.Runner | Seat) -> Ending:
         """Listen and obey until there is a reason to end. Raises Fenced."""
         limit = self.attempt.spec["max_runtime_seconds"]
         deadline = time.monotonic() + (limit - self.attempt.ran_seconds if limit else float("inf"))
@@ -234,16 +239,13 @@ class Supervision:
             if orders and orders.pause:
                 self._end_with_checkpoint(runner, self._paused)
 
-    def _hear(self, runner: launch.Runner, *, everything: bool) -> Iterator[Event]:
+    def _hear(self, runner: launch.Runner | Seat, *, everything: bool) -> Iterator[Event]:
         """What the process has said and nobody has read: a batch of it, or everything."""
         points = 0
-        try:
-            while (everything or points < BATCH_POINTS) and runner.pipe.poll():
-                event = from_json(runner.pipe.recv_bytes())
-                points += sum(1 for _ in event.points())
-                yield event
-        except (EOFError, ConnectionError):
-            return
+        while (everything or points < BATCH_POINTS) and (said := runner.hear()):
+            event = from_json(said)
+            points += sum(1 for _ in event.points())
+            yield event
 
     def _listen(self, event: Event) -> Ending | None:
         """Take a word of the process; the ending, if it was the last one."""
@@ -265,7 +267,7 @@ class Supervision:
             self.runner.tell("alive")
             self.greeted_at = time.monotonic()
 
-    def _end_with_checkpoint(self, runner: launch.Runner, ending: Ending) -> None:
+    def _end_with_checkpoint(self, runner: launch.Runner | Seat, ending: Ending) -> None:
         """Ask the process for a last checkpoint, after which the attempt ends; the first reason to end stands."""
         if self.last is None:
             self.last, self.last_until = ending, time.monotonic() + LAST_CHECKPOINT_SECONDS

@@ -10,13 +10,14 @@ from pathlib import Path
 from sqlalchemy import select
 
 from lab import attempts, bell, datasets, tables
-from lab.db import Database
+from lab.db import Database, Tx
 from lab.errors import DatabaseUnavailable
 from lab.files import Store
 from lab.settings import Settings
 from lab.states import HELD
+from worker import company, launch
 from worker.heart import Heart
-from worker.supervisor import Supervision
+from worker.supervisor import Start, Supervision
 
 log = logging.getLogger(__name__)
 
@@ -48,20 +49,33 @@ class Bench:
             began = time.time_ns()
             try:
                 with self.database.write() as tx:
-                    attempt = attempts.claim(
-                        tx,
-                        self.id,
-                        cuda=self.cuda,
-                        lease_seconds=self.settings.lease_seconds,
-                        running_jobs=self.settings.quota_running_jobs,
-                    )
+                    claimed = self._claim(tx)
             except DatabaseUnavailable:
                 log.warning("the database is away; nothing is claimed until the next bell")
                 return
-            if attempt is None:
+            if not claimed:
                 return
-            Supervision(self.database, self.settings, self.store, attempt, self.draining, began).run()
+            self._train(claimed, began)
             self.sweep()
+
+    def _claim(self, tx: Tx) -> list[attempts.Attempt]:
+        """An attempt; or several that will train as one computation; or none."""
+        lease, most = self.settings.lease_seconds, self.settings.quota_running_jobs
+        first = attempts.claim(tx, self.id, cuda=self.cuda, lease_seconds=lease, running_jobs=most)
+        if first is None:
+            return []
+        return [first, *attempts.companions(tx, self.id, first, lease_seconds=lease, running_jobs=most)]
+
+    def _train(self, claimed: list[attempts.Attempt], began: int) -> None:
+        """Supervise an attempt, or several that train as one computation, to the end."""
+
+        def supervise(attempt: attempts.Attempt, start: Start) -> None:
+            Supervision(self.database, self.settings, self.store, attempt, self.draining, start, began).run()
+
+        if len(claimed) == 1:
+            supervise(claimed[0], launch.alone)
+        else:
+            company.train(claimed, supervise)
 
     def sweep(self) -> None:
         """Remove what this machine needs no more.

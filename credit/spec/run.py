@@ -41,6 +41,9 @@ class Training(Spec):
     threads: Annotated[int, Ge(1), Le(256)] | None = None
     """CPU threads of the training process (sums are split by thread, so it belongs to the numbers); null: the
     service's setting."""
+    together: bool = False
+    """May train as one computation with jobs that wait beside it and differ in seed, name and labels alone, where that
+    is possible and quicker (docs/members.md). The numbers are those of training alone within float tolerance."""
     log_every: Annotated[int, Ge(1), Le(1_000_000)] = 10
     """Steps per point of train/loss and train/accuracy, each the mean over those steps."""
 

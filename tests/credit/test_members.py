@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from credit import artifacts, checkpoint, spec, train
 from credit.durable import sha256
-from credit.events import Aligned, Diagnosed, Failed, Progress
-from credit.members import METHODS, Together, batchable, kind, pays, run_members
+from credit.events import Aligned, Checkpointed, Diagnosed, Failed, Finished, Progress
+from credit.members import Together, run_members
+from credit.spec.together import METHODS, batchable, kind, pays
 from tests.credit.builders import fitting
 
 SEEDS = (3, 4, 5)
@@ -146,6 +147,47 @@ def test_a_member_goes_on_alone_from_its_last_checkpoint(tmp_path):
     whole = alone(longer, tmp_path)
     assert losses(on) == pytest.approx(losses(whole)[50:], rel=1e-3)
     assert on[-1].results["pairing"] == whole[-1].results["pairing"]
+
+
+def test_a_member_is_stored_between_epochs_and_goes_on_alone_as_if_it_had_always_been(tmp_path):
+    runs = [replace(run, training=replace(run.training, log_every=4)) for run in members("kp")]
+    path, step = tmp_path / "stored", iter(range(1, 51))
+
+    def save(m):
+        return path if m == 1 and next(step) == 23 else None  # 3 steps into an epoch of 10, 3 into an interval of 4
+
+    told = list(run_members(runs, datasets=None, cache=tmp_path, save=save))
+    assert [(m, event.step) for m, event in told if isinstance(event, Checkpointed)] == [(1, 23)]
+    saved = checkpoint.read(path, sha256(path))
+    on = list(train.run(runs[1], datasets=None, cache=tmp_path, resume=saved))
+    mine = [event for m, event in told if m == 1]
+    assert (losses(mine)[:6] + losses(on)) == pytest.approx(losses(alone(runs[1], tmp_path)), rel=1e-4)
+    assert on[-1].results["pairing"] == mine[-1].results["pairing"]
+    for name in ("test", "train"):
+        assert on[-1].results[name] == pytest.approx(mine[-1].results[name], rel=1e-3)
+    assert on[-1].results["cost"]["flops_per_step"] == mine[-1].results["cost"]["flops_per_step"]
+
+
+def test_nothing_is_told_of_members_that_have_left(tmp_path):
+    left, told = set(), []
+    for m, event in run_members(members(), datasets=None, cache=tmp_path, left=left):
+        told.append((m, event))
+        if isinstance(event, Progress) and m == 1:
+            left |= {0, 1}
+            at = event.step
+    assert max(event.step for m, event in told if m == 0) == at
+    assert max(event.step for m, event in told if m == 1) == at
+    assert isinstance(told[-1][1], Finished)
+    assert told[-1][0] == 2
+
+
+def test_when_all_members_have_left_the_training_ends(tmp_path):
+    left, told = set(), []
+    for m, event in run_members(members(), datasets=None, cache=tmp_path, left=left):
+        told.append((m, event))
+        left |= {0, 1, 2} if isinstance(event, Progress) else set()
+    assert not any(isinstance(event, Finished) for _, event in told)
+    assert max(event.step for _, event in told) == 10
 
 
 def test_a_member_that_diverges_says_so_and_leaves_the_others_alone(tmp_path, monkeypatch):
