@@ -1,12 +1,12 @@
 """What the service takes beside training: many short jobs at once, and one long one.
 
-    python benchmarks/jobs.py [--jobs 200] [--workers 2] [--minutes 1] [--quick]
+    python benchmarks/jobs.py [--jobs 200] [--workers 2] [--minutes 1] [--rounds 3] [--quick]
 
 Starts a broker and workers on a database of its own, submits jobs of about a second, and prints a table: are they all
 trained, once each, and how long does a worker take from claim to first step? Then one job trains for about a minute:
 what share of its time was not spent in training steps, where it went, and what of it the same run takes without the
-service. Times are the database's: from the claim to the arrival of the run's ``started``, which says that its first
-step is next.
+service. Last, sixteen seeds of a small net, as jobs that may train together and as jobs that may not. Times are
+the database's: from the claim to the arrival of the run's ``started``, which says that its first step is next.
 """
 
 import argparse
@@ -45,6 +45,11 @@ LONG: dict[str, Any] = {
     "training": {"epochs": 2, "batch_size": 128, "device": "cpu"},
 }
 """The net of `make demo`; its first two epochs tell how many a minute takes."""
+SEEDS: dict[str, Any] = {
+    "method": "dfa",
+    "dataset": "fashion-mnist-mini",
+    "training": {"epochs": 10, "batch_size": 128, "device": "cpu"},
+}
 
 
 def main() -> None:
@@ -53,20 +58,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--database-url", help="default: a fresh SQLite file")
     parser.add_argument("--minutes", type=float, default=1, help="of training steps of the long job")
-    parser.add_argument("--quick", action="store_true", help="ten jobs, and a long one of three seconds")
+    parser.add_argument("--rounds", type=int, default=3, help="of sixteen seeds together and alone")
+    parser.add_argument("--quick", action="store_true", help="ten jobs, a long one of three seconds, one round")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="creditlab-bench-") as folder:
         broker = EmbeddedBroker(Path(folder) / "broker")
         given = {"database_url": chosen.database_url} if chosen.database_url else {}
         settings = Settings(data_dir=Path(folder), broker_url=broker.start(), threads=1, **given)
         try:
-            minutes = 0.05 if chosen.quick else chosen.minutes
-            measure(settings, 10 if chosen.quick else chosen.jobs, chosen.workers, minutes)
+            if chosen.quick:
+                chosen.jobs, chosen.minutes, chosen.rounds = 10, 0.05, 1
+            measure(settings, chosen)
         finally:
             broker.stop()
 
 
-def measure(settings: Settings, count: int, workers: int, minutes: float) -> None:
+def measure(settings: Settings, chosen: argparse.Namespace) -> None:
+    count, workers = chosen.jobs, chosen.workers
     database = Database(settings.database_url)
     database.migrate()
     bell.configure(settings)
@@ -85,7 +93,8 @@ def measure(settings: Settings, count: int, workers: int, minutes: float) -> Non
         submit(database, SPEC, count, settings.threads)
         wait_for_jobs(database)
         report(database, warm, count, time.perf_counter() - start)
-        report_long(database, settings, minutes)
+        report_long(database, settings, chosen.minutes)
+        report_seeds(database, settings, chosen.rounds)
     finally:
         for process in running:
             process.terminate()
@@ -172,6 +181,31 @@ def report_long(database: Database, settings: Settings, minutes: float) -> None:
         print(f"    {name:40}{seconds:6.2f} s {seconds / whole:6.1%}")
     print(f"evaluations, probes and results are those of the same run without the service, in {alone:.1f} s;")
     print(f"beside it the service took {1 - (training + science) / whole:.1%}")
+
+
+def report_seeds(database: Database, settings: Settings, rounds: int) -> None:
+    """Sixteen seeds as jobs, together and one by one: seconds until all have ended."""
+    epochs = 2 if rounds == 1 else SEEDS["training"]["epochs"]
+    for width in (64,) if rounds == 1 else (16, 64, 256):
+        ratios = []
+        for _ in range(rounds):
+            took = {}
+            for together in (False, True):
+                training = SEEDS["training"] | {"epochs": epochs, "together": together}
+                started = time.perf_counter()
+                submit(database, SEEDS | {"model": mlp(width), "training": training}, 16, settings.threads)
+                wait_for_jobs(database)
+                took[together] = time.perf_counter() - started
+            ratios.append(took[True] / took[False])
+        told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(
+            f"sixteen seeds of three layers of {width:3}: together {took[True]:.1f} s, "
+            f"one by one {took[False]:.1f} s, ratios {told}"
+        )
+
+
+def mlp(width: int) -> dict[str, Any]:
+    return {"name": "mlp", "hidden": [width] * 3, "activation": "tanh"}
 
 
 def train_alone(spec: dict[str, Any], cache: Path) -> tuple[float, float]:

@@ -33,9 +33,10 @@ def write(out: Path, run: spec.Run, events: Sequence[Event], twins: Sequence[Tol
     (out / "spec.json").write_text(as_json(jobs[0]["spec"]))
     (out / "results.json").write_text(as_json(jobs[0]["results"]))
     pq.write_table(metrics(events), out / "metrics.parquet")
-    (out / "curves.png").write_bytes(figures.png(lambda: figures.curves(jobs)))
-    (out / "alignment.png").write_bytes(figures.png(lambda: figures.alignment(jobs[0])))
-    report.write(out / "report.html", jobs)
+    pictures = report.pictures(jobs)
+    (out / "curves.png").write_bytes(figures.png(pictures.curves))
+    (out / "alignment.png").write_bytes(figures.png(pictures.alignment))
+    report.write(out / "report.html", jobs, pictures)
 
 
 def results(run: spec.Run, events: Sequence[Event], twins: Sequence[Told] = ()) -> dict[str, Any]:

@@ -9,16 +9,19 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+P = ParamSpec("P")
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Job = dict[str, Any]
 Line = tuple[Array, Array]
@@ -70,6 +73,11 @@ MOST_BANDS = 6
 """Layers whose deviations can be told apart."""
 
 
+WIDTH, HEIGHT, DPI = 11.0, 3.8, 200
+BELOW, ABOVE, GAP = 0.55, 0.42, 0.12
+"""Inches below and above a panel, and around what is written beside it."""
+
+
 class End(NamedTuple):
     """What is written where a line ends."""
 
@@ -79,6 +87,20 @@ class End(NamedTuple):
     weight: str = "normal"
 
 
+def arranged(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws in this module's look, and leaves room for the labels at the ends of the lines."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(LOOK):
+            figure = draw(*args, **kwargs)
+            _arrange(figure)
+        return figure
+
+    return drawn
+
+
+@arranged
 def curves(jobs: Sequence[Job]) -> Figure:
     """Test accuracy and training loss over the epochs of a job (the first) and its twins."""
     figure, (left, right) = _panels("Test accuracy (%)", "Training loss")
@@ -100,6 +122,7 @@ def curves(jobs: Sequence[Job]) -> Figure:
     return figure
 
 
+@arranged
 def alignment(job: Job) -> Figure:
     """Cosine and angle between the method's signal and backpropagation's, per hidden layer, over the epochs."""
     layers = hidden_layers(job["series"])
@@ -155,19 +178,22 @@ def _last(values: Array) -> list[float]:
     return [float(value) for value in values[np.isfinite(values)][-1:]]
 
 
-def png(draw: Callable[[], Figure]) -> bytes:
-    """The figure that `draw` makes, as a picture for slides."""
+def png(figure: Figure) -> bytes:
+    """A picture for slides."""
     out = io.BytesIO()
+    figure.dpi = DPI  # to draw a page's picture has changed it
+    _paper(figure, PAPER)
     with rc_context(LOOK):
-        draw().savefig(out, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
+        FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
     return out.getvalue()
 
 
-def svg(draw: Callable[[], Figure], label: str) -> str:
-    """The figure that `draw` makes, to stand inside an HTML page: its colours follow the page's light or dark."""
+def svg(figure: Figure, label: str) -> str:
+    """A picture to stand inside an HTML page: its colours follow the page's light or dark."""
     out = io.StringIO()
+    _paper(figure, "none")
     with rc_context(LOOK):
-        draw().savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :]
     for pattern, new in SVG_EDITS:
@@ -228,7 +254,7 @@ SVG_EDITS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 
 def _panels(*titles: str) -> tuple[Figure, tuple[Axes, Axes]]:
     """A wide figure with two panels over the epochs."""
-    figure = Figure(figsize=(11.0, 3.8), layout=ConstrainedLayoutEngine(wspace=0.06))
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
     left, right = figure.subplots(1, 2)
     for axes, title in zip((left, right), titles, strict=True):
         axes.set_title(title)
@@ -237,6 +263,24 @@ def _panels(*titles: str) -> tuple[Figure, tuple[Axes, Axes]]:
         axes.grid(axis="y")
         axes.set_axisbelow(True)
     return figure, (left, right)
+
+
+def _arrange(figure: Figure) -> None:
+    """Place the panels side by side, each with room for its ticks and for the longest label at its right edge."""
+    pen, half = FigureCanvasAgg(figure).get_renderer(), WIDTH / len(figure.axes)
+    for place, axes in enumerate(figure.axes):
+        labels = [text.get_window_extent(pen).width / figure.dpi for text in axes.texts if text.get_position()[0] > 1]
+        ticks = axes.yaxis.get_tightbbox(pen)
+        beside = GAP + ((axes.bbox.x0 - ticks.x0) / figure.dpi if ticks else 0.0)
+        width = half - beside - GAP - max((GAP + label for label in labels), default=0.0)
+        left, height = place * half + beside, HEIGHT - BELOW - ABOVE
+        axes.set_position((left / WIDTH, BELOW / HEIGHT, width / WIDTH, height / HEIGHT))
+
+
+def _paper(figure: Figure, color: str) -> None:
+    figure.set_facecolor(color)
+    for axes in figure.axes:
+        axes.set_facecolor(color)
 
 
 def _label_ends(axes: Axes, ends: Sequence[End]) -> None:

@@ -9,7 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
 
 from credit import figures, spec
 from credit.literature import METHODS
@@ -41,15 +43,26 @@ DEFINITIONS = {
 OUTPUT_LAYER = "The output layer learns from an error of its own at the output and stands in the table alone."
 
 
-def report(jobs: Sequence[Job]) -> str:
-    """The page of a job (the first) beside its twins (the others)."""
-    own = jobs[0]
+class Pictures(NamedTuple):
+    """Of a job (the first) beside its twins (the others)."""
+
+    curves: Figure
+    alignment: Figure
+
+
+def pictures(jobs: Sequence[Job]) -> Pictures:
+    return Pictures(figures.curves(jobs), figures.alignment(jobs[0]))
+
+
+def report(jobs: Sequence[Job], drawn: Pictures | None = None) -> str:
+    """The page of a job (the first) beside its twins (the others); its pictures, where they are ``drawn`` already."""
+    own, drawn = jobs[0], drawn or pictures(jobs)
     sections = (
         header(own),
         cards(jobs),
         "<h2>Results</h2>" + result_table(jobs) + layer_accuracies(own),
-        "<h2>Learning curves</h2>" + curves(jobs),
-        "<h2>Alignment with backpropagation</h2>" + alignment(own),
+        "<h2>Learning curves</h2>" + curves(drawn.curves),
+        "<h2>Alignment with backpropagation</h2>" + alignment(own, drawn.alignment),
         "<h2>Diagnoses</h2>" + diagnoses(own),
         "<h2>Cost</h2>" + cost_table(jobs),
         "<h2>Proof of the pairing</h2>" + pairing(jobs),
@@ -67,8 +80,8 @@ def report(jobs: Sequence[Job]) -> str:
     )
 
 
-def write(path: Path, jobs: Sequence[Job]) -> None:
-    path.write_text(report(jobs), encoding="utf-8")
+def write(path: Path, jobs: Sequence[Job], drawn: Pictures | None = None) -> None:
+    path.write_text(report(jobs, drawn), encoding="utf-8")
 
 
 # ---- sections --------------------------------------------------------------------------------------------------------
@@ -123,18 +136,16 @@ def layer_accuracies(job: Job) -> str:
     return table(("readout of", "test accuracy"), [(layer, percent(value)) for layer, value in layers.items()])
 
 
-def curves(jobs: Sequence[Job]) -> str:
-    picture = figures.svg(lambda: figures.curves(jobs), "Test accuracy and training loss over the epochs")
+def curves(drawn: Figure) -> str:
+    picture = figures.svg(drawn, "Test accuracy and training loss over the epochs")
     return figure(picture, "Lines end with their last values; the training loss is averaged over neighbouring steps.")
 
 
-def alignment(job: Job) -> str:
+def alignment(job: Job, drawn: Figure) -> str:
     probe = part(job, "alignment").get("probe")
     if not probe:
         return "<p>The spec asked for no alignment probes.</p>"
-    picture = figures.svg(
-        lambda: figures.alignment(job), "Cosine and angle to the BP gradient per layer over the epochs"
-    )
+    picture = figures.svg(drawn, "Cosine and angle to the BP gradient per layer over the epochs")
     text = (
         f"Signals of {method(job)} against those of backpropagation on the same weights, over {probe['samples']} fixed "
         f"images of the {probe['split']} split. {OUTPUT_LAYER}"

@@ -4,6 +4,7 @@ Every write names the fence that the claim handed out. An attempt whose lease ra
 somebody else is refused (``Fenced``), however late it comes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
 from credit import events
-from lab import bell, checkpoints, counters, progress, projects, series, tables
+from lab import bell, checkpoints, counters, fleet, progress, projects, series, tables
 from lab.checkpoints import Stored
 from lab.db import now
 from lab.moves import clean, log, move
@@ -89,7 +90,7 @@ def claim(
 def companions(
     tx: Session, worker: str, first: Attempt, *, lease_seconds: float = 60, running_jobs: int | None = None
 ) -> list[Attempt]:
-    """Take the jobs that wait and may train as one computation with one that has just been claimed, up to a limit.
+    """Take jobs that wait and may train as one computation with one that has just been claimed; free slots get as many.
 
     They are of its project and priority, and none of them has been tried before: whatever becomes of this computation,
     each goes on alone.
@@ -99,23 +100,29 @@ def companions(
         return []
     moment, alike = now(tx), ("together", "project_id", "priority", "queue")
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
-    waiting = (
-        select(tables.Job.id)
-        .where(tables.Job.status == State.QUEUED, due, tables.Job.attempt == 0)
-        .where(*(getattr(tables.Job, name) == getattr(job, name) for name in alike))
-        .order_by(tables.Job.id)
-        .limit(MOST_TOGETHER - 1)
-        .with_for_update(skip_locked=True)
+    waiting = select(tables.Job.id).where(
+        tables.Job.status == State.QUEUED,
+        tables.Job.attempt == 0,
+        due,
+        *(getattr(tables.Job, name) == getattr(job, name) for name in alike),
     )
+    share = _share(tx, job, tx.scalar(select(func.count()).select_from(waiting.subquery())) or 0)
+    mine = waiting.order_by(tables.Job.id).limit(share).with_for_update(skip_locked=True)
     why = f"training on {worker} together with {job.id}"
     taken = []
-    for job_id in list(tx.scalars(waiting)):
+    for job_id in list(tx.scalars(mine)):
         one = select(tables.Job.id).where(tables.Job.id == job_id, projects.has_room(running_jobs))
         if attempt := _take(tx, worker, one, why, lease_seconds, together_with=job.id):
             taken.append(attempt)
     if taken:
         tx.get_one(tables.Attempt, (job.id, first.number)).together_with = job.id
     return taken
+
+
+def _share(tx: Session, job: tables.Job, waiting: int) -> int:
+    """How many of the jobs that wait train together with one: slots that are free take the others, as many each."""
+    able = (worker for worker in fleet.fleet(tx) if worker.row.cuda or job.queue != "cuda")
+    return min(MOST_TOGETHER, math.ceil((1 + waiting) / (1 + sum(worker.free for worker in able)))) - 1
 
 
 def _take(tx: Session, worker: str, which: Select[str], why: str, lease_seconds: float, **known: Any) -> Attempt | None:

@@ -19,9 +19,30 @@ def jobs():
 
 def test_pictures_are_deterministic(jobs):
     for draw in (lambda: figures.curves(jobs), lambda: figures.alignment(jobs[0])):
-        assert figures.png(draw) == figures.png(draw)
-        assert figures.svg(draw, "x") == figures.svg(draw, "x")
-    assert figures.png(lambda: figures.curves(jobs)).startswith(b"\x89PNG")
+        one, other = draw(), draw()
+        page = figures.svg(one, "x")
+        picture = figures.png(one)
+        assert picture.startswith(b"\x89PNG")
+        assert picture == figures.png(other) == figures.png(one)
+        assert page == figures.svg(other, "x") == figures.svg(one, "x")
+
+
+def test_every_label_has_room(jobs):
+    many = [*jobs, told("mono_forward", 0.7)]
+    steep = told("dfa", 0.8)
+    for one in steep["series"]:
+        if one["name"] == "train/loss":
+            one["points"] = [[step, epoch, 123_456 * value] for step, epoch, value in one["points"]]
+    for figure in (figures.curves(many), figures.curves([steep]), figures.alignment(jobs[0])):
+        pen = FigureCanvasAgg(figure).get_renderer()
+        whole = figure.bbox
+        boxes = [axes.get_tightbbox(pen) for axes in figure.axes]
+        for box in boxes:
+            assert whole.x0 <= box.x0
+            assert box.x1 <= whole.x1
+            assert whole.y0 <= box.y0
+            assert box.y1 <= whole.y1
+        assert boxes[0].x1 <= boxes[1].x0
 
 
 def test_every_job_is_named_with_its_last_value(jobs):
@@ -65,7 +86,7 @@ def test_a_method_without_signals_is_drawn_with_a_word_instead_of_lines(jobs):
 
 
 def test_svg_stands_alone_in_a_page_and_follows_its_colours(jobs):
-    text = figures.svg(lambda: figures.alignment(jobs[0]), 'a "label" <b>')
+    text = figures.svg(figures.alignment(jobs[0]), 'a "label" <b>')
     root = ET.fromstring(text)
     assert root.get("aria-label") == 'a "label" <b>'
     assert "width" not in root.attrib

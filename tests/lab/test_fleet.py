@@ -51,11 +51,11 @@ def test_workers_and_what_is_in_their_slots(database):
         first, second = fleet.workers(tx)["data"]
     assert (first["id"], first["alive"], first["draining"]) == ("wrk_a", True, False)
     assert first["slots"] == [
-        {"device": "cuda:0", "job_id": job_id, "busy": True},
-        {"device": "cpu", "job_id": None, "busy": False},
+        {"device": "cuda:0", "job_id": job_id, "job_ids": [job_id], "busy": True},
+        {"device": "cpu", "job_id": None, "job_ids": [], "busy": False},
     ]
     assert (second["id"], second["alive"]) == ("wrk_b", False)
-    assert second["slots"] == [{"device": "cuda", "job_id": None, "busy": False}]
+    assert second["slots"] == [{"device": "cuda", "job_id": None, "job_ids": [], "busy": False}]
 
 
 def test_whether_a_host_has_a_living_worker(database):
@@ -76,7 +76,9 @@ def test_a_finished_job_leaves_its_slot(database):
     with database.write() as tx:
         attempts.fail(tx, attempt, "user_error", "no")
     with database.read() as tx:
-        assert fleet.workers(tx)["data"][0]["slots"] == [{"device": "cpu", "job_id": None, "busy": False}]
+        assert fleet.workers(tx)["data"][0]["slots"] == [
+            {"device": "cpu", "job_id": None, "job_ids": [], "busy": False}
+        ]
 
 
 def test_the_order_is_that_of_the_claims(database):

@@ -8,7 +8,7 @@ from worker.runner import Fetched
 
 def test_a_download_is_told_when_it_begins_and_when_it_is_complete():
     here, there = Pipe(duplex=False)
-    fetched = Fetched(there)
+    fetched = Fetched(lambda event: there.send_bytes(event.to_json()))
     for received in range(0, 10_001, 100):
         fetched(received, 10_000)
     there.close()
