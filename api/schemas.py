@@ -69,7 +69,7 @@ class JobPage(Answer):
 class Warned(Answer):
     pointer: str
     """RFC 6901, as a URI fragment, of the field to change."""
-    code: Literal["memory", "runtime"]
+    code: Literal["memory", "runtime", "alone"]
     detail: str
 
 
@@ -91,7 +91,7 @@ class Estimate(Answer):
     """measured: finished jobs of this service, of the same method and kind of model, correct the arithmetic;
     analytic: arithmetic for one core of a server processor, which may be off by the difference to this machine."""
     warnings: list[Warned]
-    """Limits that the job may exceed; what certainly does is refused."""
+    """Limits that the job may exceed (what certainly does is refused), and what is asked for in vain."""
 
 
 class Event(Answer):

@@ -56,9 +56,9 @@ class Probe:
 def measure(net: Net, rule: Rule, x: Tensor, y_N: Tensor) -> list[LayerAlignment]:
     """One probe: x (N, …) inputs, y (N,) labels -> one entry per layer, in order."""
     told = _told(net, rule, x, y_N)
-    return [
-        _entry(layer, {name: float(figure) for name, figure in _figures(each).items()}) for layer, each in told.items()
-    ]
+    figures = {layer: _figures(each) for layer, each in told.items()}
+    numbers = iter(torch.stack([figure for each in figures.values() for figure in each.values()]).tolist())
+    return [_entry(layer, {name: next(numbers) for name in each}) for layer, each in figures.items()]
 
 
 def measure_members(net: Net, rule: Rule, x: Tensor, y_MN: Tensor) -> list[list[LayerAlignment]]:
@@ -221,11 +221,13 @@ def correlations(h_ND: Tensor, e_NC: Tensor) -> Tensor:
 
 
 def _centred(v_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, D) without the mean over the samples, in float64, and (D,) norms; NaN of what is constant."""
-    constant_D = v_ND.amax(0) == v_ND.amin(0)
+    """(N, D) without the mean over the samples, in float64, and (D,) norms.
+
+    Sums of equal float32 are exact in float64, so what is constant is 0 here and has the norm 0.
+    """
     v_ND = v_ND.double()
-    v_ND = v_ND - v_ND.mean(0)
-    return v_ND, torch.where(constant_D, torch.nan, vecdot(v_ND, v_ND, dim=0).sqrt())
+    v_ND = v_ND - v_ND.sum(0) / len(v_ND)
+    return v_ND, vecdot(v_ND, v_ND, dim=0).sqrt()
 
 
 def _directed(norms_N: Tensor, u_ND: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ Every write names the fence that the claim handed out. An attempt whose lease ra
 somebody else is refused (``Fenced``), however late it comes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,15 +14,13 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
 from credit import events
-from lab import bell, checkpoints, counters, fleet, progress, projects, series, tables
+from lab import bell, checkpoints, counters, fleet, progress, projects, series, tables, together
 from lab.checkpoints import Stored
 from lab.db import now
 from lab.moves import clean, log, move
 from lab.states import HELD, Event, State
 
 MAX_BACKOFF_SECONDS = 60.0
-MOST_TOGETHER = 16
-"""Jobs that train as one computation."""
 
 
 class Fenced(Exception):  # noqa: N818  (it is an answer)
@@ -98,16 +95,18 @@ def companions(
     job = tx.get_one(tables.Job, first.job_id)
     if job.together is None or first.number > 1:
         return []
-    moment, alike = now(tx), ("together", "project_id", "priority", "queue")
+    moment, same = now(tx), ("together", "project_id", "priority", "queue")
     due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
     waiting = select(tables.Job.id).where(
         tables.Job.status == State.QUEUED,
         tables.Job.attempt == 0,
         due,
-        *(getattr(tables.Job, name) == getattr(job, name) for name in alike),
+        *(getattr(tables.Job, name) == getattr(job, name) for name in same),
     )
-    share = _share(tx, job, tx.scalar(select(func.count()).select_from(waiting.subquery())) or 0)
-    mine = waiting.order_by(tables.Job.id).limit(share).with_for_update(skip_locked=True)
+    able = (one for one in fleet.fleet(tx) if one.row.cuda or job.queue != "cuda")
+    alike = tx.scalar(select(func.count()).select_from(waiting.subquery())) or 0
+    share = together.share(1 + alike, sum(one.free for one in able))
+    mine = waiting.order_by(tables.Job.id).limit(share - 1).with_for_update(skip_locked=True)
     why = f"training on {worker} together with {job.id}"
     taken = []
     for job_id in list(tx.scalars(mine)):
@@ -117,12 +116,6 @@ def companions(
     if taken:
         tx.get_one(tables.Attempt, (job.id, first.number)).together_with = job.id
     return taken
-
-
-def _share(tx: Session, job: tables.Job, waiting: int) -> int:
-    """How many of the jobs that wait train together with one: slots that are free take the others, as many each."""
-    able = (worker for worker in fleet.fleet(tx) if worker.row.cuda or job.queue != "cuda")
-    return min(MOST_TOGETHER, math.ceil((1 + waiting) / (1 + sum(worker.free for worker in able)))) - 1
 
 
 def _take(tx: Session, worker: str, which: Select[str], why: str, lease_seconds: float, **known: Any) -> Attempt | None:

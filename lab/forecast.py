@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from credit import duration, estimate, memory, spec
+from credit.spec.together import alone
 from lab import specs, tables
 from lab.errors import InvalidSpec
 from lab.states import State
@@ -110,8 +111,8 @@ def pace(finished: Any, machine: duration.Machine) -> float | None:
 
 
 def warnings(run: spec.Run, told: Forecast, memory_limit: int) -> list[dict[str, str]]:
-    """What may exceed a limit. Raises InvalidSpec for what certainly does."""
-    found = [too_large(run, told.peak_memory_bytes, memory_limit), too_long(run, told)]
+    """What may exceed a limit, or is asked for in vain. Raises InvalidSpec for what certainly exceeds one."""
+    found = [too_large(run, told.peak_memory_bytes, memory_limit), too_long(run, told), not_together(run)]
     refuse(found)
     return [{name: one[name] for name in ("pointer", "code", "detail")} for one in found if one]
 
@@ -159,3 +160,11 @@ def too_long(run: spec.Run, told: Forecast) -> dict[str, Any] | None:
         "detail": f"{takes}, and {limit:g} s are allowed",
         "refused": told.estimated_seconds > MARGIN * limit,
     }
+
+
+def not_together(run: spec.Run) -> dict[str, Any] | None:
+    reason = alone(run) if run.training.together else None
+    if reason is None:
+        return None
+    detail = f"the job will train alone: {reason}"
+    return {"pointer": "#/training/together", "code": "alone", "detail": detail, "refused": False}

@@ -8,8 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from credit import spec
-from credit.spec.together import batchable, kind, pays
-from lab import bell, progress, specs, tables, traces
+from lab import bell, progress, specs, tables, together, traces
 from lab.db import now
 from lab.errors import JobNotFound, WrongState
 from lab.ids import new_id
@@ -119,11 +118,6 @@ def _queue(tx: Session, job: tables.Job) -> tables.Job:
     return job
 
 
-def members_pay(run: spec.Run) -> bool:
-    """Whether runs that differ in their seed train in less time together."""
-    return batchable(run) is None and pays(run, 2)
-
-
 def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
     assert run.training.seed is not None
     assert run.training.threads is not None
@@ -140,7 +134,7 @@ def _insert(tx: Session, run: spec.Run, moment: datetime) -> tables.Job:
         dataset=run.dataset.name,
         queue=queue,
         priority=run.priority,
-        together=specs.sha256(kind(run)) if run.training.together and members_pay(run) else None,
+        together=together.key(run),
         progress=progress.none_yet(run),
         rung_at=moment,
         created_at=moment,

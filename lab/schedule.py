@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from sqlalchemy import Row, and_, func, select
 from sqlalchemy.orm import Session
 
 from credit import duration
-from lab import specs, tables
+from lab import specs, tables, together
 from lab.states import HELD, State
 
 LOOKED_AT = 200
@@ -51,6 +51,8 @@ class Waiting(NamedTuple):
     """Kinds of slots that can take it, the one that is taken first at first."""
     ready: float
     seconds: float
+    alike: tuple[Any, ...] = ()
+    """What it has in common with jobs that start with it, in its slot; nothing: it starts alone."""
 
 
 class End(NamedTuple):
@@ -74,7 +76,8 @@ def starts(
     """
     first = select(tables.Job.id).where(tables.Job.status == State.QUEUED)
     first = first.order_by(tables.Job.priority.desc(), tables.Job.id).limit(LOOKED_AT)
-    columns = ("id", "project_id", "queue", "priority", "not_before", "spec", "progress", "ran_seconds")
+    known = "id project_id queue priority not_before spec progress ran_seconds together attempt"
+    columns = known.split()
     queued = select(*(getattr(tables.Job, name) for name in columns)).where(tables.Job.id.in_(first))
     jobs = sorted(tx.execute(queued), key=lambda job: (-job.priority, job.id))
     if not jobs or not workers:
@@ -120,12 +123,16 @@ def play(
             if not any(free.values()):
                 break
             slot = next((kind for kind in job.slots if free[kind]), None)
-            if slot and job.ready <= clock and room.get(job.project_id, math.inf) > 0:
+            left = room.get(job.project_id, math.inf)
+            if job.id in pending and slot and job.ready <= clock and left > 0:
                 free[slot] -= 1
-                room[job.project_id] = room.get(job.project_id, math.inf) - 1
-                started[job.id] = clock
-                heapq.heappush(events, End(clock + job.seconds, job.project_id, slot))
-                del pending[job.id]
+                starting = company(job, pending.values(), clock, sum(free[kind] for kind in job.slots), left)
+                room[job.project_id] = left - len(starting)
+                over = clock + sum(one.seconds for one in starting)
+                for one in starting:
+                    started[one.id] = clock
+                    heapq.heappush(events, End(over, one.project_id, slot if one is job else ""))
+                    del pending[one.id]
         if not pending or not events:
             return started
         clock = max(clock, events[0].seconds)
@@ -133,6 +140,12 @@ def play(
             _, project_id, slot = heapq.heappop(events)
             room[project_id] = room.get(project_id, math.inf) + 1
             free[slot] = free.get(slot, 0) + bool(slot)
+
+
+def company(job: Waiting, pending: Iterable[Waiting], clock: float, free: int, room: float) -> list[Waiting]:
+    """A job, and those that start with it as one computation; so many slots are free beside."""
+    others = [one for one in pending if job.alike and one.alike == job.alike and one.ready <= clock and one is not job]
+    return [job, *others][: int(min(together.share(1 + len(others), free), room))]
 
 
 # ---- what is known ---------------------------------------------------------------------------------------------------
@@ -168,7 +181,8 @@ def room(tx: Session, ids: set[str], running: Sequence[Row[Any]], default: int |
 def as_waiting(job: Row[Any], moment: datetime, pace: "Pace") -> Waiting:
     ready = (job.not_before - moment).total_seconds() if job.not_before else 0.0
     slots = ("cuda",) if job.queue == "cuda" else ("cpu", "cuda")
-    return Waiting(job.id, job.project_id, slots, max(0.0, ready), allowed(job, pace.rest(job), job.ran_seconds))
+    alike = (job.together, job.project_id, job.priority) if job.together and not job.attempt else ()
+    return Waiting(job.id, job.project_id, slots, max(0.0, ready), allowed(job, pace.rest(job), job.ran_seconds), alike)
 
 
 def left(job: Row[Any], moment: datetime, pace: "Pace") -> float:

@@ -91,7 +91,7 @@ class Service:
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
         with self.database.read() as tx:
-            return reads.events(tx, job_id)["data"]
+            return reads.events(tx, job_id, limit=10_000)["data"]
 
 
 Kind = TypeVar("Kind", bound=Service)

@@ -94,6 +94,13 @@ def pays(run: Run, members: int) -> bool:
     return members > 1 and max(widths) <= WIDEST
 
 
+def alone(run: Run) -> str | None:
+    """Why a run trains alone though it may train with others; None: it trains with those that it finds."""
+    if reason := batchable(run):
+        return reason
+    return None if pays(run, 2) else f"nets with layers of more than {WIDEST} units train no quicker together"
+
+
 def kind(run: Run) -> Run:
     """The run without what members may differ in."""
     return replace(run, name=None, labels={}, training=replace(run.training, seed=None))

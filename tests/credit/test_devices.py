@@ -21,7 +21,7 @@ from tests.credit.sharing import cases, images, small, trained
 from tests.credit.test_train import comparable
 
 ROOT = Path(__file__).parent.parent.parent
-TOLERANCE = 1e-5
+TOLERANCE = 3e-5
 CASES = cases()
 
 

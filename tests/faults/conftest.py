@@ -22,10 +22,10 @@ from tests.stack import creditlab
 
 LASTING: dict[str, Any] = {
     "model": {"name": "mlp", "hidden": [16, 16], "dropout": 0.1},
-    "training": TINY["training"] | {"epochs": 120, "log_every": 7},
+    "training": TINY["training"] | {"epochs": 240, "log_every": 7},
     "alignment": {"every": 90, "samples": 32},
 }
-"""A run of 1,200 steps, with something to get wrong: masks of dropout, intervals across epochs, probes between them."""
+"""A run of 2,400 steps, with something to get wrong: masks of dropout, intervals across epochs, probes between them."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ class Broken(Service):
         with self.database.read() as tx:
             rows = tx.query(tables.Attempt).where(tables.Attempt.job_id == job_id).order_by(tables.Attempt.number)
             return list(rows)
+
+    def two_attempts(self, job_id: str) -> list[tables.Attempt]:
+        """The attempts of a job that was interrupted once; where there are others, it is said what became of them."""
+        found = self.attempts(job_id)
+        assert len(found) == 2, [event["message"] for event in self.events(job_id) if event["type"] == "status"]
+        return found
 
     def succeeded(self, job_id: str, undisturbed: Undisturbed) -> dict[str, Any]:
         """The job, which has ended like the undisturbed run: every point once, the weights bit for bit."""

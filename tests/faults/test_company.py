@@ -12,10 +12,10 @@ from tests.service import eventually, gone
 
 SEEDS = (1, 2, 3)
 TOGETHER = {
-    "training": TINY["training"] | {"epochs": 120, "log_every": 7, "together": True},
+    "training": TINY["training"] | {"epochs": 180, "log_every": 7, "together": True},
     "alignment": {"every": 90, "samples": 32},
 }
-"""Runs of 1,200 steps, to be trained together."""
+"""Runs of 1,800 steps, to be trained together."""
 LASTING = TOGETHER | {"training": TOGETHER["training"] | {"epochs": 5000}}
 
 
@@ -52,8 +52,8 @@ def ended_well(service, job_ids, alone):
         assert results["test"]["loss"] == pytest.approx(lone["test"]["loss"], rel=1e-2)
         assert results["test"]["accuracy"] == pytest.approx(lone["test"]["accuracy"], abs=0.03)
         steps = [step for step, *_ in points["train/loss", None]]
-        assert steps == sorted({*(k for e in range(120) for k in (10 * e + 7, 10 * e + 10))})
-        assert [step for step, *_ in points["test/accuracy", None]] == list(range(10, 1201, 10))
+        assert steps == sorted({*(k for e in range(180) for k in (10 * e + 7, 10 * e + 10))})
+        assert [step for step, *_ in points["test/accuracy", None]] == list(range(10, 1801, 10))
         assert {"report.html", "metrics.parquet", "results.json"} <= files.keys()
         stored = service.settings.artifacts_dir / row.location
         assert hashlib.sha256(stored.read_bytes()).hexdigest() == row.sha256
@@ -103,7 +103,7 @@ def test_one_is_paused_and_one_cancelled_and_the_others_go_on(service, alone):
     assert stored.step == job["progress"]["step"] > 0
     assert order(service, "resume", job_ids[0]) == "queued"
     ended_well(service, job_ids[:2], alone[:2])
-    first, second = service.attempts(job_ids[0])
+    first, second = service.two_attempts(job_ids[0])
     assert (first.outcome, second.first_step, beside(service, job_ids[0])) == ("paused", stored.step, None)
     assert [len(service.attempts(job_id)) for job_id in job_ids[1:]] == [1, 1]
     assert service.job(job_ids[2])["error"] is None
@@ -129,7 +129,7 @@ def test_a_killed_process_is_followed_by_lone_ones_that_go_on_where_it_was(servi
     runner.kill()
     ended_well(service, job_ids, alone)
     for job_id in job_ids:
-        first, second = service.attempts(job_id)
+        first, second = service.two_attempts(job_id)
         assert (first.outcome, second.outcome, second.together_with) == ("killed", "finish", None)
         assert second.first_step >= known[job_id]
 
@@ -144,5 +144,5 @@ def test_a_worker_that_ends_takes_the_process_along_and_every_job_goes_on(servic
     service.start_worker()
     ended_well(service, job_ids, alone)
     for job_id in job_ids:
-        first, second = service.attempts(job_id)
+        first, second = service.two_attempts(job_id)
         assert (first.outcome, second.outcome, second.first_step > 0) == (outcome, "finish", True)

@@ -20,7 +20,7 @@ def test_a_killed_training_process_is_followed_by_one_that_goes_on_where_it_was(
     (runner,) = service.runners()
     runner.kill()
     job = service.succeeded(job_id, undisturbed)
-    first, second = service.attempts(job_id)
+    first, second = service.two_attempts(job_id)
     assert (first.outcome, second.outcome, job["attempt"]) == ("killed", "finish", 2)
     assert second.first_step >= known[-1].step
     assert service.checkpoints(job_id) == ()
@@ -38,7 +38,7 @@ def test_a_killed_worker_takes_its_process_along_and_its_job_goes_on_elsewhere(s
     eventually(lambda: gone(runner))
     service.start_worker()
     service.succeeded(job_id, undisturbed)
-    first, second = service.attempts(job_id)
+    first, second = service.two_attempts(job_id)
     assert (first.outcome, second.first_step > 0) == ("lost_worker", True)
     eventually(lambda: list(service.settings.attempts_dir.iterdir()) == [])
 
@@ -56,7 +56,7 @@ def test_a_worker_that_is_shut_down_stores_the_state_and_gives_its_job_back(serv
     assert stored.step == service.job(job_id)["progress"]["step"] > 0
     service.start_worker()
     service.succeeded(job_id, undisturbed)
-    first, second = service.attempts(job_id)
+    first, second = service.two_attempts(job_id)
     assert (first.outcome, second.first_step) == ("preempted", stored.step)
 
 

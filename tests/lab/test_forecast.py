@@ -46,8 +46,22 @@ def test_finished_jobs_of_the_same_kind_correct_it(database):
         factories.tiny(model={"name": "cnn"}),
         replace(run, training=replace(run.training, threads=2)),
         replace(run, training=replace(run.training, devices=2)),
+        replace(run, training=replace(run.training, together=True)),
     ):
         assert told(database, other).estimated_from == "analytic"
+
+
+def test_it_is_said_why_a_job_will_train_alone(database):
+    together = {"training": factories.TINY["training"] | {"together": True}}
+    assert told(database, factories.tiny(**together)).warnings == []
+    assert told(database, factories.tiny(model="cnn")).warnings == []
+    for model, why in (
+        ("cnn", "only nets that begin by flattening their images into a dense layer train together"),
+        ({"name": "mlp", "hidden": [2000]}, "nets with layers of more than 512 units train no quicker together"),
+    ):
+        (warning,) = told(database, factories.tiny(**together, model=model)).warnings
+        assert (warning["pointer"], warning["code"]) == ("#/training/together", "alone")
+        assert warning["detail"] == f"the job will train alone: {why}"
 
 
 def test_a_limit_of_time_warns_then_refuses(database):

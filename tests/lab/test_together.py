@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab import attempts, fleet, jobs, projects, tables
+from lab import attempts, fleet, jobs, projects, schedule, tables, together
 from lab.db import Database
 from tests.factories import TINY, tiny
 from tests.lab.life import claim, forget_backoff
@@ -95,9 +95,9 @@ def test_no_more_are_claimed_than_a_project_may_have_running(database):
 
 
 def test_no_more_are_claimed_than_train_together(database):
-    for seed in range(attempts.MOST_TOGETHER + 2):
+    for seed in range(together.MOST + 2):
         submit(database, seed)
-    assert len(claim_all(database)) == attempts.MOST_TOGETHER
+    assert len(claim_all(database)) == together.MOST
     assert len(claim_all(database)) == 2
 
 
@@ -140,3 +140,17 @@ def test_jobs_that_train_together_take_one_slot(database):
     with database.read() as tx:
         slots = fleet.workers(tx)["data"][0]["slots"]
     assert [slot["job_ids"] for slot in slots] == [job_ids[1:], []]
+
+
+@pytest.mark.parametrize(("free", "at"), [(0, [3, 3, 3]), (1, [0, 0, 0]), (2, [0, 0, 0])])
+def test_jobs_that_train_together_are_expected_to_start_together(free, at):
+    """Three that take a second each, and slots of which one is taken for three seconds more."""
+    waiting = [schedule.Waiting(f"{place}", "p", ("cpu",), 0.0, 1.0, ("alike",)) for place in range(3)]
+    told = schedule.play(waiting, {"cpu": free, "cuda": 0}, {}, [schedule.End(3.0, "p", "cpu")])
+    assert [told[job.id] for job in waiting] == at
+
+
+def test_a_project_with_little_room_is_expected_to_start_fewer():
+    waiting = [schedule.Waiting(f"{place}", "p", ("cpu",), 0.0, 1.0, ("alike",)) for place in range(3)]
+    told = schedule.play(waiting, {"cpu": 1, "cuda": 0}, {"p": 2}, [])
+    assert [told[job.id] for job in waiting] == [0, 0, 2]
