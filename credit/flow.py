@@ -78,14 +78,13 @@ def tapped(part: nn.Module, taps: Taps) -> Gradients:
 
 def error(loss: Loss, z_NC: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
     """The loss and e = ∂L/∂z, on a graph of the loss alone, at single precision or better."""
-    z_NC = precise(z_NC.detach()).requires_grad_()
+    z_NC = z_NC.detach()
+    if z_NC.element_size() < 4:
+        z_NC = z_NC.float()
+    z_NC.requires_grad_()
     with torch.enable_grad():
         value = loss(z_NC, y_N)
     return value.detach(), grad(value, z_NC, torch.ones_like(value))[0]
-
-
-def precise(z_NC: Tensor) -> Tensor:
-    return z_NC.float() if z_NC.element_size() < 4 else z_NC
 
 
 def project(s_NC: Tensor, B_CD: Tensor) -> Tensor:
@@ -103,9 +102,9 @@ def backward(net: Iterable[nn.Module], x: Tensor, y_N: Tensor, loss: Loss, taps:
     blocks, h = list(net), x
     for block in blocks:
         h = taps.output(block, h)
-    value = loss(precise(h), y_N)
-    gradients, signals = through(blocks, value, torch.ones_like(value), taps)
-    return Credit(value.detach(), h.detach(), gradients, signals=signals)
+    value, e_NC = error(loss, h, y_N)
+    gradients, signals = through(blocks, h, e_NC.to(h.dtype), taps)
+    return Credit(value, h.detach(), gradients, signals=signals)
 
 
 def through(
