@@ -4,9 +4,10 @@
 
 Starts a service of its own (database, broker, API, two workers), submits jobs over HTTP while SIGKILL hits training
 processes, workers, API, broker and database, and starts again what died. Some jobs diverge, some are cancelled, some
-are paused and resumed. At the end every job must be in the state that its spec deserves, none lost and none doubled,
-its events 1..n, every metric point there once and equal to the undisturbed run's (``creditlab run``), its weights the
-same bits, and nothing left behind. Exits with 1 where one of these does not hold.
+are paused and resumed, some train together where they find each other. At the end every job must be in the state that
+its spec deserves, none lost and none doubled, its events 1..n, every metric point there once and equal to the
+undisturbed run's (``creditlab run``), its weights the same bits (of jobs that may train together: within float
+tolerance), and nothing left behind. Exits with 1 where one of these does not hold.
 """
 
 import argparse
@@ -47,6 +48,11 @@ RUN: dict[str, Any] = {
 }
 """1,200 steps, with something to get wrong: masks of dropout, intervals across epochs, probes between them."""
 METHODS = ["dfa", "fa", "mono_forward", "kp", "drtp"]
+TOGETHER = RUN | {
+    "method": "dfa",
+    "model": {"name": "mlp", "hidden": [32, 32]},
+    "training": RUN["training"] | {"together": True},
+}
 ENDLESS = RUN | {"method": "dfa", "training": RUN["training"] | {"epochs": 100_000}}
 DIVERGING = RUN | {
     "method": "dfa",
@@ -70,8 +76,8 @@ class Wish:
     number: int
     spec: dict[str, Any]
     deserves: str
-    method: str | None = None
-    """Of the undisturbed run that it is compared with."""
+    reference: str | None = None
+    """The undisturbed run that it is compared with."""
     commands: list[str] = field(default_factory=list)
     """Still to be given, each ``due`` when the one before has had its effect."""
     due: float = 0.0
@@ -97,10 +103,11 @@ def main() -> int:
         chosen.kills, chosen.jobs, chosen.minutes = 6, 8, 0.4
     dice = random.Random(chosen.seed)
     methods = METHODS[:2] if chosen.quick else METHODS
+    specs = {method: RUN | {"method": method} for method in methods} | {"together": TOGETHER}
     with tempfile.TemporaryDirectory(prefix="creditlab-soak-", ignore_cleanup_errors=True) as folder:
         with ThreadPoolExecutor(2) as pool:
-            found = pool.map(lambda method: undisturbed(method, Path(folder) / method), methods)
-            references = dict(zip(methods, found, strict=True))
+            found = pool.map(lambda name: undisturbed(specs[name], Path(folder) / name), specs)
+            references = dict(zip(specs, found, strict=True))
         print(f"{len(references)} undisturbed runs are known")
         wishes = wanted(chosen.jobs, methods)
         began = time.monotonic()
@@ -119,12 +126,10 @@ def main() -> int:
     return bool(wrong)
 
 
-def undisturbed(method: str, folder: Path) -> Undisturbed:
+def undisturbed(spec: dict[str, Any], folder: Path) -> Undisturbed:
     """What a run comes to when nothing happens."""
     command = [sys.executable, "-m", "creditlab.cli", "run", "-", "--out", str(folder)]
-    subprocess.run(
-        command, check=True, input=json.dumps(RUN | {"method": method}), text=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(command, check=True, input=json.dumps(spec), text=True, stdout=subprocess.DEVNULL)
     points: dict[tuple[str, str | None], list[list[Any]]] = {}
     for row in pq.read_table(folder / "metrics.parquet").to_pylist():
         points.setdefault((row["series"], row["layer"]), []).append([row["step"], row["epoch"], row["value"]])
@@ -136,7 +141,7 @@ def sha256(path: Path) -> str:
 
 
 def wanted(count: int, methods: Sequence[str]) -> list[Wish]:
-    """Of every eight jobs one diverges, one is cancelled, one is paused and resumed; the others just train."""
+    """Of every eight jobs one diverges, one is cancelled, one is paused and resumed, three may train together."""
     made = []
     for number in range(count):
         method = methods[number // 2 % len(methods)]
@@ -147,6 +152,8 @@ def wanted(count: int, methods: Sequence[str]) -> list[Wish]:
             wish = Wish(number, ENDLESS, "cancelled", commands=["cancel"])
         elif number % 8 == 6:
             wish.commands = ["pause", "resume"]
+        elif number % 8 in {3, 5, 7}:
+            wish = Wish(number, TOGETHER, "succeeded", "together")
         wish.spec = wish.spec | {"labels": {"soak": str(number)}}
         made.append(wish)
     return made
@@ -360,19 +367,33 @@ def of_job(tx: Any, settings: Settings, wish: Wish, references: dict[str, Undist
     for key, column in points.items():
         if len({point[0] for point in column}) != len(column):
             yield f"{key} has a point twice"
-    if wish.method and job["status"] == "succeeded":
-        yield from of_success(tx, settings.artifacts_dir, wish.id, references[wish.method], points)
+    if wish.reference and job["status"] == "succeeded":
+        yield from of_success(tx, settings.artifacts_dir, wish, references[wish.reference], points)
 
 
-def of_success(tx: Any, store: Path, job_id: str, reference: Undisturbed, points: dict[Any, Any]) -> Iterator[str]:
-    if {key: [list(point) for point in column] for key, column in points.items()} != reference.points:
+def of_success(tx: Any, store: Path, wish: Wish, reference: Undisturbed, points: dict[Any, Any]) -> Iterator[str]:
+    exact = wish.spec != TOGETHER | {"labels": wish.spec["labels"]}
+    told = {key: [list(point) for point in column] for key, column in points.items()}
+    if not (told == reference.points if exact else alike(told, reference.points)):
         yield "its metrics are not the undisturbed run's"
-    stored = {store / row.location: row for row in tx.query(tables.Artifact).where(tables.Artifact.job_id == job_id)}
-    if [row.sha256 for row in stored.values() if row.name == "model.safetensors"] != [reference.weights]:
+    stored = {store / row.location: row for row in tx.query(tables.Artifact).where(tables.Artifact.job_id == wish.id)}
+    weights = [row.sha256 for row in stored.values() if row.name == "model.safetensors"]
+    if exact and weights != [reference.weights]:
         yield "its weights are not the undisturbed run's"
-    found = {path: sha256(path) for path in (store / job_id).rglob("*") if path.is_file()}
+    found = {path: sha256(path) for path in (store / wish.id).rglob("*") if path.is_file()}
     if found != {path: row.sha256 for path, row in stored.items()}:
         yield f"its files are not those that were stored: {sorted(str(path) for path in set(found) ^ set(stored))}"
+
+
+def alike(told: dict[Any, list[Any]], reference: dict[Any, list[Any]]) -> bool:
+    """Whether points are at the same steps, and losses and accuracies at the same heights but for roundings."""
+    steps = {key: [point[:2] for point in column] for key, column in told.items()}
+    heights = (("train/loss", 0.02), ("test/loss", 0.02), ("test/accuracy", 0.05))
+    return steps == {key: [point[:2] for point in column] for key, column in reference.items()} and all(
+        abs(point[2] - other[2]) <= most
+        for name, most in heights
+        for point, other in zip(told[name, None], reference[name, None], strict=True)
+    )
 
 
 def print_table(settings: Settings, kills: Counter[str], jobs: int, seconds: float, wrong: list[str]) -> None:
@@ -381,12 +402,14 @@ def print_table(settings: Settings, kills: Counter[str], jobs: int, seconds: flo
         outcomes = {str(name): count for name, count in tx.execute(outcome)}
         refused = tx.scalar(select(func.sum(tables.Attempt.refused_writes)))
         most = tx.scalar(select(func.max(tables.Job.attempt)))
+        company = tx.scalar(select(func.count()).where(tables.Attempt.together_with.is_not(None)))
         resumed = tx.scalar(select(func.count()).select_from(tables.Attempt).where(tables.Attempt.first_step > 0))
     print("\n| | |\n| --- | --- |")
     print(f"| jobs | {jobs} |")
     print(f"| kills | {kills.total()}: {', '.join(f'{name} {count}' for name, count in sorted(kills.items()))} |")
     print(f"| attempts | {sum(outcomes.values())}: {', '.join(f'{k} {n}' for k, n in sorted(outcomes.items()))} |")
     print(f"| attempts that went on from a checkpoint | {resumed} |")
+    print(f"| attempts that trained together | {company} |")
     print(f"| most attempts of one job | {most} |")
     print(f"| refused writes | {refused} |")
     print(f"| time | {seconds:.0f} s |")
