@@ -24,7 +24,7 @@ from credit.rule import Rule
 FLOOR = 1e-12
 """A signal whose root mean square per entry and sample of the score s lies below this has no direction."""
 PIECE = 2**19
-"""Entries of a vector that are multiplied at once."""
+"""Entries that are multiplied at once."""
 
 
 class Probe:
@@ -130,8 +130,8 @@ class _Side:
 
 def _figures(told: dict[str, Tensor]) -> dict[str, Tensor]:
     """() each figure of a layer that is defined by what was told."""
-    h_ND = told["h"].flatten(1).double()
-    figures = {"activation_rms": vecdot(h_ND, h_ND).mean().div(h_ND.shape[1]).sqrt()}
+    h_ND = told["h"].flatten(1)
+    figures = {"activation_rms": torch.linalg.vector_norm(h_ND, dtype=torch.float64) / h_ND.numel() ** 0.5}
     if {"u", "g"} <= told.keys():
         cosine_N, ratio_N = compared(told["u"], told["g"])
         figures["delta_cosine"], figures["delta_cosine_std"] = cosine_N.nanmean(), _deviation(cosine_N)
@@ -203,11 +203,17 @@ def compared(u_ND: Tensor, g_ND: Tensor) -> tuple[Tensor, Tensor]:
 
 def _products(u_ND: Tensor, g_ND: Tensor) -> Tensor:
     """(3, N) u·u, g·g and u·g in float64, by pieces that stay in the cache."""
+    width = max(1, PIECE // len(u_ND))
     pieces = []
-    for piece in zip(u_ND.split(PIECE, 1), g_ND.split(PIECE, 1), strict=True):
+    for piece in zip(u_ND.split(width, 1), g_ND.split(width, 1), strict=True):
         u, g = (vectors.double() for vectors in piece)
-        pieces.append(torch.stack((vecdot(u, u), vecdot(g, g), vecdot(u, g))))
+        pieces.append(torch.stack((_dot(u, u), _dot(g, g), _dot(u, g))))
     return torch.stack(pieces).sum(0)
+
+
+def _dot(u_ND: Tensor, g_ND: Tensor) -> Tensor:
+    """(N,) u·g; of one long row without the products in between."""
+    return torch.dot(u_ND[0], g_ND[0])[None] if len(u_ND) == 1 else vecdot(u_ND, g_ND)
 
 
 def correlations(h_ND: Tensor, e_NC: Tensor) -> Tensor:
