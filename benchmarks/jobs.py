@@ -94,7 +94,7 @@ def measure(settings: Settings, chosen: argparse.Namespace) -> None:
         wait_for_jobs(database)
         report(database, warm, count, time.perf_counter() - start)
         report_long(database, settings, chosen.minutes)
-        report_seeds(database, settings, chosen.rounds)
+        report_seeds(database, settings, chosen.rounds, quick=chosen.quick)
     finally:
         for process in running:
             process.terminate()
@@ -183,10 +183,10 @@ def report_long(database: Database, settings: Settings, minutes: float) -> None:
     print(f"beside it the service took {1 - (training + science) / whole:.1%}")
 
 
-def report_seeds(database: Database, settings: Settings, rounds: int) -> None:
+def report_seeds(database: Database, settings: Settings, rounds: int, *, quick: bool) -> None:
     """Sixteen seeds as jobs, together and one by one: seconds until all have ended."""
-    epochs = 2 if rounds == 1 else SEEDS["training"]["epochs"]
-    for width in (64,) if rounds == 1 else (16, 64, 256):
+    epochs = 2 if quick else SEEDS["training"]["epochs"]
+    for width in (64,) if quick else (16, 64, 256):
         ratios = []
         for _ in range(rounds):
             took = {}

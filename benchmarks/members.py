@@ -4,7 +4,7 @@
 
 Both ways are the whole of a run in this process: data set, nets, training, probes of alignment and evaluations as the
 demo has them, for one epoch. They take turns, and the figures are totals over all rounds, after a first run that is not
-counted. ``credit.members.pays`` follows the ratio. On a CUDA device where there is one.
+counted. ``credit.spec.together.pays`` follows the ratio. On a CUDA device where there is one.
 """
 
 import argparse

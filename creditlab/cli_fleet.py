@@ -26,9 +26,8 @@ def workers(as_json: Json = False) -> None:
         state = "gone" if not worker["alive"] else "draining" if worker["draining"] else "alive"
         busy = [slot for slot in worker["slots"] if slot["busy"]]
         slots = f"{len(busy)} of {len(worker['slots'])}"
-        first, *more = [*(job_id for slot in busy for job_id in slot["job_ids"]), *map(gpu_row, worker["gpus"])] or [
-            "–"
-        ]
+        job_ids = [job_id for slot in busy for job_id in slot["job_ids"]]
+        first, *more = [*job_ids, *map(gpu_row, worker["gpus"])] or ["–"]
         beat = worker["last_heartbeat_at"][:19]
         rows.append((worker["id"], worker["host"], worker["version"], state, slots, beat, first))
         rows += [("", "", "", "", "", "", one) for one in more]

@@ -95,12 +95,10 @@ def companions(
     job = tx.get_one(tables.Job, first.job_id)
     if job.together is None or first.number > 1:
         return []
-    moment, same = now(tx), ("together", "project_id", "priority", "queue")
-    due = or_(tables.Job.not_before.is_(None), tables.Job.not_before <= moment)
+    same = ("together", "project_id", "priority", "queue")
     waiting = select(tables.Job.id).where(
         tables.Job.status == State.QUEUED,
-        tables.Job.attempt == 0,
-        due,
+        tables.Job.attempt == 0,  # so there is no moment that it waits for
         *(getattr(tables.Job, name) == getattr(job, name) for name in same),
     )
     able = (one for one in fleet.fleet(tx) if one.row.cuda or job.queue != "cuda")

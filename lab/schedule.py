@@ -76,9 +76,9 @@ def starts(
     """
     first = select(tables.Job.id).where(tables.Job.status == State.QUEUED)
     first = first.order_by(tables.Job.priority.desc(), tables.Job.id).limit(LOOKED_AT)
-    known = "id project_id queue priority not_before spec progress ran_seconds together attempt"
-    columns = known.split()
-    queued = select(*(getattr(tables.Job, name) for name in columns)).where(tables.Job.id.in_(first))
+    columns = ("id", "project_id", "queue", "priority", "not_before", "spec", "progress", "ran_seconds")
+    beside = ("together", "attempt")
+    queued = select(*(getattr(tables.Job, name) for name in (*columns, *beside))).where(tables.Job.id.in_(first))
     jobs = sorted(tx.execute(queued), key=lambda job: (-job.priority, job.id))
     if not jobs or not workers:
         return {job.id: Start(missing="no_worker") for job in jobs}
@@ -232,7 +232,8 @@ class Pace:
 
 def kind(spec: dict[str, Any]) -> tuple[Any, ...]:
     """Jobs of one kind differ from the arithmetic by the same factor, as ``lab.forecast`` has it."""
-    alike = (spec["training"].get(name) for name in ("device", "precision", "threads", "together"))
+    training = {"together": False} | spec["training"]
+    alike = (training[name] for name in ("device", "precision", "threads", "together"))
     return (spec["method"]["name"], spec["model"]["name"], *alike)
 
 

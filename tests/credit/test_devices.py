@@ -21,7 +21,9 @@ from tests.credit.sharing import cases, images, small, trained
 from tests.credit.test_train import comparable
 
 ROOT = Path(__file__).parent.parent.parent
-TOLERANCE = 3e-5
+TOLERANCE = 1e-5
+WIDER = {"local_loss, maps": 3e-5}
+"""Weights of a case that was 1.3e-5 off on one kind of machine."""
 CASES = cases()
 
 
@@ -64,7 +66,7 @@ def off(one, two):
 def test_two_processes_come_to_what_one_comes_to(name, together, given):
     events, state, others = together[name]
     alone, expected = trained(CASES[name], given)
-    assert off(expected, state) < TOLERANCE
+    assert off(expected, state) < WIDER.get(name, TOLERANCE)
     assert all(torch.equal(state[key], others[key]) for key in state)
     losses = values(alone, Progress)
     assert len(losses) == 20

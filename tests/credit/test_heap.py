@@ -19,19 +19,22 @@ def step():
 
 for _ in range(5):
     step()  # until every piece has found its place
-before = faults()
+counts = []
 for _ in range(3):
-    step()
-print(faults() - before)
+    before = faults()
+    for _ in range(3):
+        step()
+    counts.append(faults() - before)
+print(min(counts))
 """
 """Tensors of 0.2 to 64 MB, one after the other; prints the pages that the system handed out for three steps.
 
-One piece may have to move once more, 15,625 pages of the largest; if none were kept, it would be 50,000 and more.
+The least of three times: a piece may have to move once more.
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-@pytest.mark.parametrize(("keep", "handed_out"), [(True, range(20_000)), (False, range(45_000, 10**9))])
+@pytest.mark.parametrize(("keep", "handed_out"), [(True, range(5_000)), (False, range(45_000, 10**9))])
 def test_pages_are_handed_out_once_where_memory_is_kept(keep, handed_out):
     said = subprocess.run([sys.executable, "-c", STEPS.format(keep=keep)], capture_output=True, text=True, check=True)
     assert int(said.stdout) in handed_out
